@@ -1,0 +1,1 @@
+"""The mathematics, on modules and arrays; knows no recipe and no file format."""

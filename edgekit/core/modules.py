@@ -1,0 +1,92 @@
+"""PyTorch modules from checkpoints and back, without pickle."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core.artifacts import WEIGHTS, Batch, Checkpoint, Step
+from edgekit.core.errors import ExportError, SourceError
+from edgekit.core.plugin import Pass, Source
+from edgekit.core.registry import load
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_module(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Rebuild a checkpoint's module: architecture, then the structure of each pass, then the weights.
+
+    Raises:
+        SourceError: the checkpoint is a ready graph, or its weights don't fit its architecture.
+    """
+    from safetensors.torch import load_model
+
+    if checkpoint.kind != "module":
+        raise SourceError("a ready graph has no PyTorch module", hint="start from a PyTorch checkpoint for passes and other formats")
+    module = load(Source, checkpoint.source).build(checkpoint)
+    for step in checkpoint.steps:
+        module = load(Pass, step.plugin).rebuild(module, step.plan)
+    try:
+        load_model(module, str(checkpoint.weights), strict=True)
+    except RuntimeError as problem:
+        raise SourceError(f"{checkpoint.path}: weights don't fit the architecture ({problem})", hint="check --arch") from problem
+    module.eval()
+    return module
+
+
+def save_module(
+    module: torch.nn.Module, out: Path, *, source: str, description: dict[str, Any], notes: Sequence[str] = (), steps: Sequence[Step] = ()
+) -> Checkpoint:
+    """Write a module's weights (shared tensors once) and description below ``out``."""
+    from safetensors.torch import save_model
+
+    save_model(module, str(out / WEIGHTS))
+    return Checkpoint.describe(out, source, "module", description, notes=tuple(notes), steps=tuple(steps))
+
+
+def arguments(module: torch.nn.Module, names: Sequence[str]) -> list[str]:
+    """Order input names as a module's ``forward`` takes them; a single input goes first whatever it is called.
+
+    Raises:
+        ExportError: ``forward`` has no parameter of that name.
+    """
+    if len(names) == 1:
+        return list(names)
+    parameters = list(inspect.signature(module.forward).parameters)
+    for name in names:
+        if name not in parameters:
+            raise ExportError(f"the model's forward takes ({', '.join(parameters)}), the data set gives {name!r}", hint="rename the input")
+    return sorted(names, key=parameters.index)
+
+
+def tensors(batch: Batch, order: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    """Turn named arrays into tensors in the given order."""
+    import numpy as np
+    import torch
+
+    return tuple(torch.from_numpy(np.ascontiguousarray(batch[name])) for name in order)
+
+
+def named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    """Name a module's outputs: a mapping keeps its keys, a lone tensor is ``output``, a sequence ``output_0``, ``output_1``, ...
+
+    Raises:
+        ExportError: the module returns something that is not made of tensors.
+    """
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return {"output": result}
+    if isinstance(result, dict):
+        pairs = {str(k): v for k, v in result.items() if v is not None}
+    elif isinstance(result, (tuple, list)):
+        pairs = {f"output_{i}": v for i, v in enumerate(result)} if len(result) != 1 else {"output": result[0]}
+    else:
+        raise ExportError(f"the model returns {type(result).__name__}, not tensors", hint="return a tensor, a tuple or a dict of tensors")
+    for name, value in pairs.items():
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(f"the model's output {name!r} is {type(value).__name__}, not a tensor", hint="return tensors only")
+    return pairs

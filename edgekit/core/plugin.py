@@ -1,0 +1,322 @@
+"""The contracts of the plugin slots: what each room promises to the pipeline.
+
+A plugin is a frozen bundle of typed options with a few methods. Its file's name is the name that recipes use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgekit.core.artifacts import Artifact, Batch, Checkpoint, TensorSpec
+from edgekit.core.errors import MissingPackageError
+from edgekit.core.progress import Progress, Silent
+from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
+from edgekit.core.schema import Schema
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.core.report import Report
+
+
+class Plugin(Schema, ABC):
+    """Base of every plugin.
+
+    Attributes:
+        requires: packages the plugin imports, import name to distribution name.
+    """
+
+    requires: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def check_packages(cls) -> None:
+        """Import what the plugin needs.
+
+        Raises:
+            MissingPackageError: names the package, what is wrong with it and the command that installs it.
+        """
+        for module, distribution in cls.requires.items():
+            try:
+                importlib.import_module(module)
+            except ImportError as problem:
+                reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+                raise MissingPackageError(
+                    f"{distribution} is needed here and does not import ({reason})", hint=f"pip install {distribution}"
+                ) from problem
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sample as a reader finds it, before preprocessing.
+
+    Attributes:
+        values: raw inputs by name: an array (an image as uint8 [H, W, C]) or a text.
+        label: class index, text, or None when the set has no labels.
+        metadata: further columns, for slices.
+    """
+
+    values: dict[str, np.ndarray | str]
+    label: Any = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Reader(Plugin):
+    """Slot ``data``: reads records of one kind of storage, without holding them all in memory."""
+
+    @abstractmethod
+    def files(self, base: Path) -> list[Path]:
+        """Files that decide the content, for digests; relative paths are taken from ``base``."""
+
+    @abstractmethod
+    def count(self, base: Path) -> int:
+        """Number of records."""
+
+    @abstractmethod
+    def stream(self, base: Path, indices: Sequence[int]) -> Iterator[Record]:
+        """Yield the records at ascending indices; memory does not grow with their number."""
+
+
+class DataSet(ABC):
+    """A calibration or evaluation set, preprocessed as the model wants it, streamed."""
+
+    name: str
+    classes: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 over the set's description, files and selection."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Where the set comes from, which split, how many samples, seed, sha256: plain data for the report."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def batches(self, size: int = 1, limit: int | None = None) -> Iterator[tuple[Batch, list[Any]]]:
+        """Yield inputs (first axis: batch) with their labels; at most ``limit`` samples, spread evenly over the set."""
+
+    @abstractmethod
+    def sample_digests(self) -> Iterator[str]:
+        """Yield the SHA-256 of each raw sample, in order; the same picture under another name has the same digest."""
+
+    @abstractmethod
+    def metadata(self) -> list[dict[str, str]]:
+        """Further columns of each sample, in order."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know beside its input.
+
+    Attributes:
+        example: a batch of real, preprocessed inputs, as from ``calibration.batches``.
+        calibration: samples for calibration or training; None where the recipe names none.
+        scheme: what the target's int8 kernels expect.
+        seed: for everything random.
+        progress: told how far long work has come.
+        dynamic: input axes other than the batch that vary, by input name: axis -> symbol (``{"input_ids": {1: "sequence"}}``).
+    """
+
+    example: Batch
+    calibration: DataSet | None = None
+    scheme: Int8Scheme | None = None
+    seed: int = 0
+    progress: Progress = field(default_factory=Silent)
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+class Source(Plugin):
+    """Slot ``sources``: brings a model from the outside world."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, path: str) -> bool:
+        """Whether a path or name looks like something this source takes; reads no more than names and first bytes."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of everything outside that decides the checkpoint, by role."""
+
+    @abstractmethod
+    def fetch(self, out: Path, context: Context) -> Checkpoint:
+        """Write the model below ``out`` as a checkpoint. Executes nothing that the user did not name."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:
+        """Make the module of a ``module`` checkpoint, before its passes and without its weights."""
+
+
+class Pass(Plugin):
+    """Slot ``passes``: turns a checkpoint into a better one; decides first, then performs."""
+
+    @abstractmethod
+    def plan(self, module: torch.nn.Module, context: Context) -> Any:
+        """Decide, as plain data (JSON); touches nothing."""
+
+    @abstractmethod
+    def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> torch.nn.Module:
+        """Return a new module that follows the plan."""
+
+    @classmethod
+    @abstractmethod
+    def rebuild(cls, module: torch.nn.Module, plan: Any) -> torch.nn.Module:
+        """Redo only the structural part of a plan, so that saved weights fit."""
+
+
+class Exporter(Plugin):
+    """Slot ``exporters``: writes a checkpoint in a model format; the file's name is the format's."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def export(self, checkpoint: Checkpoint, out: Path, context: Context) -> Artifact:
+        """Write the float model below ``out``.
+
+        Raises:
+            ExportError: the format can't carry the model; says which operator or property is in the way.
+        """
+
+
+class Quantizer(Plugin):
+    """Slot ``quantizers``: makes an artefact of lower precision in its own format; decides first, then performs."""
+
+    accepts: ClassVar[str]
+    precision: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    calibrates: ClassVar[bool] = False
+
+    spec: QuantizationSpec = QuantizationSpec()
+
+    @abstractmethod
+    def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
+        """Decide each layer's precision; touches nothing.
+
+        Raises:
+            QuantizationError: a setting that this format can't honour, or an exclude pattern that matches no layer.
+        """
+
+    @abstractmethod
+    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+        """Write the quantized model below ``out``."""
+
+
+class Session(ABC):
+    """A loaded model, wherever it runs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    circumstances: dict[str, Any]
+    """Runtime, version, execution precision, threads, host; recorded with every number."""
+
+    @abstractmethod
+    def run(self, inputs: Batch) -> Batch:
+        """Run the model once.
+
+        Raises:
+            HostError: the process that holds the model died.
+        """
+
+    @abstractmethod
+    def time(self, inputs: Batch, *, seconds: float, at_least: int) -> list[int]:
+        """Run the model again and again on the same inputs; return each call's wall time in nanoseconds."""
+
+    @abstractmethod
+    def peak_memory(self) -> int:
+        """Peak resident set of the process that holds the model, in bytes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the model and its process."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How a runtime executes a model.
+
+    Attributes:
+        threads: threads for one inference.
+        precision: ``f32`` or ``bf16`` execution where the runtime can choose (OpenVINO); ``f32`` elsewhere.
+    """
+
+    threads: int = 1
+    precision: str = "f32"
+
+
+class Host(Plugin):
+    """Slot ``hosts``: a place where the runner runs a model."""
+
+    @abstractmethod
+    def open(self, model: Path, runtime: str, settings: RuntimeSettings) -> Session:
+        """Load a model file in a runtime.
+
+        Raises:
+            HostError: the place can't be reached or the runtime died.
+            MissingPackageError: the runtime is not installed there.
+        """
+
+
+class Task(Plugin):
+    """Slot ``tasks``: what the model is for, and how its field judges it.
+
+    A model is judged from observations: one row of numbers a sample, small enough to keep, rich enough to compute the metrics of
+    any resample. So intervals come from resampling rows, never from running the model again.
+    """
+
+    primary: ClassVar[str]
+    """The metric that budgets speak of; higher is better, in percent."""
+    labelled: ClassVar[bool] = True
+    int8: ClassVar[str] = "int8-static"
+    """What ``int8`` means for models of this task."""
+
+    @abstractmethod
+    def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:
+        """Return observations [N, C] of a batch of outputs, given labels and the original model's outputs on the same inputs.
+
+        Raises:
+            DataError: labels or outputs that don't fit each other (a label beyond the classes, say).
+        """
+
+    @abstractmethod
+    def metrics(self, observations: np.ndarray) -> dict[str, float]:
+        """Compute all metrics from observations [N, C], in percent where they are shares."""
+
+    @abstractmethod
+    def predictions(self, observations: np.ndarray) -> np.ndarray:
+        """Return what was predicted for each sample [N], to see which predictions changed."""
+
+    @abstractmethod
+    def groups(self, observations: np.ndarray) -> np.ndarray | None:
+        """Return each sample's class [N] for per-class figures, or None where there are no classes."""
+
+    @abstractmethod
+    def correct(self, observations: np.ndarray) -> np.ndarray | None:
+        """Return whether each sample is right [N] of bool, for McNemar's test; None where right and wrong don't apply."""
+
+
+class Writer(Plugin):
+    """Slot ``reports``: renders a report."""
+
+    filename: ClassVar[str]
+
+    @abstractmethod
+    def render(self, report: Report) -> str:
+        """Return the file's text."""

@@ -1,0 +1,48 @@
+"""The one decision that all quantizers share: what to quantize, how finely, and by which calibration.
+
+Each quantizer honours the whole of it or refuses with an error; none changes a setting silently.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgekit.core.schema import Schema
+
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-dynamic"]
+"""``int8`` lets the task choose between static and dynamic; the others say exactly what is meant."""
+
+CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+
+
+class QuantizationSpec(Schema):
+    """How tensors become integers.
+
+    References: Jacob et al. 2018 (arXiv:1712.05877) for affine quantization; Wu et al. 2020 (arXiv:2004.09602) for the
+    calibration methods.
+    """
+
+    granularity: Literal["channel", "tensor"] = Field("channel", description="One weight scale a channel, or one a tensor.")
+    calibration: CalibrationMethod = Field("minmax", description="How activation ranges are found from the calibration samples.")
+    percentile: float = Field(99.99, gt=50, le=100, description="Share of values kept in range, in percent; for 'percentile' only.")
+    samples: int = Field(300, ge=1, description="Calibration samples to read.")
+    exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay in float.")
+
+
+class Int8Scheme(Schema):
+    """What a backend's int8 kernels expect; belongs to the target, never guessed."""
+
+    activations: Literal["uint8", "int8"] = Field(description="Integer type of the activations.")
+    symmetric: bool = Field(description="Whether activations have zero-point 0.")
+    reduce_range: bool = Field(description="7-bit weights, for x86 kernels that add u8 x s8 pairs in 16 saturating bits.")
+
+
+class LayerPlan(Schema):
+    """What a quantizer decided for one layer."""
+
+    layer: str
+    operator: str
+    precision: str
+    reason: str = ""

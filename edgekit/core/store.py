@@ -1,0 +1,190 @@
+"""The content-addressed store: a result is kept under the digest of everything that could change it.
+
+A stage writes into a temporary sibling; only a finished, flushed result is renamed into place. So a killed run leaves nothing
+half-written, and two processes that finish the same key both succeed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import edgekit
+from edgekit.core import digest
+from edgekit.core.errors import OutputError
+
+RECORD = "stage.json"
+_TEMPORARY = re.compile(r"^\.tmp-(\d+)-")
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """Everything that decides a stage's result.
+
+    Attributes:
+        stage: the kind of work, for people (``export``, ``quantize``).
+        plugin: slot and name, such as ``exporters.onnx``.
+        options: the plugin's options and other plain data.
+        inputs: digests of what is read, by role.
+        packages: distributions whose versions matter.
+    """
+
+    stage: str
+    plugin: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """The key as plain data, with the versions and the code digest filled in."""
+        return {
+            "stage": self.stage,
+            "plugin": self.plugin,
+            "options": dict(self.options),
+            "inputs": dict(self.inputs),
+            "packages": {name: package_version(name) for name in sorted(self.packages)},
+            "code": code_digest(self.plugin),
+        }
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Where a stage's result lies and whether it had to be made."""
+
+    path: Path
+    key: str
+    cached: bool
+
+
+class Store:
+    """Keeps stage results in a folder, under their digests."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+        self._objects = self.root / "objects"
+        try:
+            self._objects.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise write_problem(self._objects, problem) from problem
+        self._remove_leftovers()
+
+    def stage(self, key: StageKey, make: Callable[[Path], None]) -> StageResult:
+        """Return the result for a key, making it only if it is not there.
+
+        Args:
+            key: what decides the result.
+            make: writes the result below the empty folder it is given.
+
+        Raises:
+            OutputError: the disk is full or the store can't be written.
+        """
+        content = key.content()
+        name = digest.of_json(content)
+        final = self._objects / name[:2] / name
+        if _whole(final):
+            return StageResult(final, name, cached=True)
+        try:
+            final.parent.mkdir(exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=self._objects))
+        except OSError as problem:
+            raise write_problem(self._objects, problem) from problem
+        try:
+            make(work)
+            _finish(work, content)
+            if final.exists() and not _whole(final):
+                shutil.rmtree(final)
+            _publish(work, final)
+        except OSError as problem:
+            if problem.errno in _DISK:
+                raise write_problem(self.root, problem) from problem
+            raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return StageResult(final, name, cached=False)
+
+    def _remove_leftovers(self) -> None:
+        for path in self._objects.iterdir():
+            match = _TEMPORARY.match(path.name)
+            if match and not Path(f"/proc/{match[1]}").exists():
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def default_root() -> Path:
+    """Folder of the store: ``EDGEKIT_CACHE``, or ``edgekit`` below the user's cache folder."""
+    chosen = os.environ.get("EDGEKIT_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
+
+
+def package_version(name: str) -> str:
+    """Version of an installed distribution, or ``absent``."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def code_digest(plugin: str) -> str:
+    """Digest of the code behind a plugin: its own file (or package) and everything in ``core``, ``algorithms`` and ``runner``."""
+    home = Path(edgekit.__file__).parent
+    own = home.joinpath(*plugin.split("."))
+    parts = [digest.of_tree(home / room, pattern="*.py") for room in ("core", "algorithms", "runner")]
+    parts.extend(digest.of_tree(path, pattern="*.py") for path in (own, own.with_suffix(".py")) if path.exists())
+    return digest.of_json(parts)
+
+
+def write_problem(path: Path, problem: OSError) -> OutputError:
+    """Turn a failed write into the error that users see."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"{path}: no space left on the disk", hint="free some space, or set EDGEKIT_CACHE and -o to another disk")
+    return OutputError(f"{path}: can't be written ({problem.strerror or problem})", hint="choose a folder that you may write to")
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a stored result is complete: every recorded file is there with its recorded size."""
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        return all((path / name).stat().st_size == size for name, size in record["files"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _finish(work: Path, content: dict[str, Any]) -> None:
+    files = {p.relative_to(work).as_posix(): p.stat().st_size for p in sorted(work.rglob("*")) if p.is_file()}
+    record = work / RECORD
+    record.write_text(json.dumps({"key": content, "files": files}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    for path in (*(work / name for name in files), record, work):
+        flush(path)
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file or folder has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _publish(work: Path, final: Path) -> None:
+    try:
+        work.rename(final)
+    except OSError as problem:
+        if problem.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    flush(final.parent)

@@ -1,0 +1,1 @@
+"""Readers of calibration and evaluation data."""

@@ -1,0 +1,1 @@
+"""Measuring: accuracy, agreement, latency, memory, size."""

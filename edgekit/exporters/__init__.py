@@ -1,0 +1,1 @@
+"""Exporters, one model format a file."""

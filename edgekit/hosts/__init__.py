@@ -1,0 +1,1 @@
+"""Hosts: places where the runner runs a model."""

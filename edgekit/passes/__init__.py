@@ -1,0 +1,1 @@
+"""Passes: a checkpoint in, a better checkpoint out."""

@@ -1,0 +1,1 @@
+"""Quantizers, native to their format, one method a file."""

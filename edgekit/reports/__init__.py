@@ -1,0 +1,1 @@
+"""Reports, one rendering a file."""

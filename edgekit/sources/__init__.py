@@ -1,0 +1,1 @@
+"""Plugins that bring a model from the outside world."""
