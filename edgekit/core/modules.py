@@ -26,7 +26,7 @@ def load_module(checkpoint: Checkpoint) -> torch.nn.Module:
 
     if checkpoint.kind != "module":
         raise SourceError("a ready graph has no PyTorch module", hint="start from a PyTorch checkpoint for passes and other formats")
-    module = load(Source, checkpoint.source).build(checkpoint)
+    module: torch.nn.Module = load(Source, checkpoint.source).build(checkpoint)
     for step in checkpoint.steps:
         module = load(Pass, step.plugin).rebuild(module, step.plan)
     try:
@@ -45,6 +45,21 @@ def save_module(
 
     save_model(module, str(out / WEIGHTS))
     return Checkpoint.describe(out, source, "module", description, notes=tuple(notes), steps=tuple(steps))
+
+
+def check_finite(module: torch.nn.Module, origin: Path | str) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        SourceError: names the first tensor with NaN or infinity.
+    """
+    import torch
+
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise SourceError(
+                f"{origin}: {name} holds NaN or infinity", hint="the training diverged or the file is damaged; use another checkpoint"
+            )
 
 
 def arguments(module: torch.nn.Module, names: Sequence[str]) -> list[str]:

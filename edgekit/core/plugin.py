@@ -126,6 +126,7 @@ class Context:
         scheme: what the target's int8 kernels expect.
         seed: for everything random.
         progress: told how far long work has come.
+        auto_class: Transformers Auto class that the task wants; empty for the checkpoint's own.
         dynamic: input axes other than the batch that vary, by input name: axis -> symbol (``{"input_ids": {1: "sequence"}}``).
     """
 
@@ -134,6 +135,7 @@ class Context:
     scheme: Int8Scheme | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
+    auto_class: str = ""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
@@ -286,6 +288,8 @@ class Task(Plugin):
     labelled: ClassVar[bool] = True
     int8: ClassVar[str] = "int8-static"
     """What ``int8`` means for models of this task."""
+    auto_class: ClassVar[str] = ""
+    """Transformers Auto class of models of this task; empty for the class that the checkpoint names."""
 
     @abstractmethod
     def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import edgekit
 from edgekit.core.errors import RecipeError, closest
@@ -46,10 +46,10 @@ def load(contract: type[P], name: str) -> type[P]:
     if name not in names(contract):
         raise RecipeError(f"{slot}: unknown plugin {name!r}", hint=closest(name, names(contract)))
     module = importlib.import_module(f"edgekit.{slot}.{name}")
-    own = [c for c in vars(module).values() if _is_plugin(c, contract, module.__name__)]
+    own: list[type[P]] = [c for c in vars(module).values() if _is_plugin(c, contract, module.__name__)]
     if len(own) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {contract.__name__}, it defines {len(own)}")
-    return cast(type[P], own[0])
+    return own[0]
 
 
 def create(contract: type[P], wish: str | Mapping[str, Any], where: str) -> P:

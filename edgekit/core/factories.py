@@ -1,0 +1,98 @@
+"""Finds the Python function a user named as ``file.py:function`` or ``package.module:function``.
+
+This is the only place where edgekit runs code from outside, and only because the user named it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgekit.core import digest
+from edgekit.core.errors import InputError, SourceError, closest
+
+
+def split_reference(reference: str, error: type[InputError] = SourceError) -> tuple[str, str]:
+    """Split ``where:function``.
+
+    Raises:
+        InputError: of the given type, when there is no function name.
+    """
+    where, colon, name = reference.rpartition(":")
+    if not colon or not where or not name.isidentifier():
+        raise error(f"{reference!r} names no function", hint="write file.py:function or package.module:function")
+    return where, name
+
+
+def anchor(reference: str, base: Path) -> str:
+    """Make the file of a ``file.py:function`` reference absolute; leave a module reference as it is."""
+    where, name = split_reference(reference)
+    return f"{(base / Path(where).expanduser()).resolve()}:{name}" if where.endswith(".py") else reference
+
+
+def find_function(reference: str, error: type[InputError] = SourceError) -> Callable[..., Any]:
+    """Import the module that a reference names and return the function.
+
+    Raises:
+        InputError: of the given type: no such file or module, the file raises when it is imported, or has no such function.
+    """
+    where, name = split_reference(reference, error)
+    module = _from_file(Path(where), error) if where.endswith(".py") else _from_package(where, error)
+    found = getattr(module, name, None)
+    if found is None:
+        own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise error(f"{where} has no function {name!r}", hint=closest(name, own))
+    if not callable(found):
+        raise error(f"{reference} is {type(found).__name__}, not a function", hint="name a function or class")
+    return found  # type: ignore[no-any-return]
+
+
+def reference_digest(reference: str, error: type[InputError] = SourceError) -> str:
+    """Return the SHA-256 of the file behind a reference."""
+    where, _ = split_reference(reference, error)
+    if where.endswith(".py"):
+        path: Path | None = Path(where)
+    else:
+        try:
+            spec = importlib.util.find_spec(where)
+        except (ImportError, ValueError):
+            spec = None
+        path = Path(spec.origin) if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise error(f"{where}: no such Python file or module", hint="check the path before the colon")
+    return digest.of_file(path)
+
+
+def _from_file(path: Path, error: type[InputError]) -> Any:
+    spec = importlib.util.spec_from_file_location(f"edgekit_user_{path.stem}", path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise error(f"{path}: no such Python file", hint="check the path before the colon")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with _siblings_importable(path.parent):
+        try:
+            spec.loader.exec_module(module)
+        except Exception as problem:
+            raise error(f"{path} raised {type(problem).__name__}: {problem}", hint="mend the file; it must import by itself") from problem
+    return module
+
+
+def _from_package(name: str, error: type[InputError]) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as problem:
+        raise error(f"module {name} does not import ({problem})", hint="install its package or name a file.py") from problem
+
+
+@contextmanager
+def _siblings_importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
