@@ -110,6 +110,7 @@ class ModelResult(Schema):
     memory: Memory | None = None
     size: Size | None = None
     layers: dict[str, int] = Field(default_factory=dict, description="Number of layers by precision, from the quantizer's plan.")
+    status: Status | None = Field(None, description="How it stands against the budget; None for a model that was not judged.")
     notes: tuple[str, ...] = Field((), description="What the user should know: slower than float, layers kept in float, ...")
 
 
