@@ -82,6 +82,10 @@ class Reader(Plugin):
     def stream(self, base: Path, indices: Sequence[int]) -> Iterator[Record]:
         """Yield the records at ascending indices; memory does not grow with their number."""
 
+    def classes(self, base: Path) -> tuple[str, ...]:
+        """Class names that the storage itself knows (subfolders, say), in order; empty where it knows none."""
+        return ()
+
 
 class DataSet(ABC):
     """A calibration or evaluation set, preprocessed as the model wants it, streamed."""
