@@ -34,6 +34,8 @@ class ClassChange(Schema):
     original: float = Field(description="Primary metric of the original on this class, in percent.")
     candidate: float
     change: float = Field(description="Points; negative is worse.")
+    low: float | None = Field(None, description="Lower end of the change's 95 % interval.")
+    high: float | None = Field(None, description="Upper end of the change's 95 % interval.")
     significant: bool = Field(description="Exact McNemar test with Holm's correction over the classes, p < 0.05.")
 
 
