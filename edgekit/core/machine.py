@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +23,24 @@ FEATURES = (
     "i8mm",
     "bf16",
     "fphp",
+    "sve",
+    "sme",
 )
 """Instruction-set extensions that decide which kernels run, by the names of Linux's ``/proc/cpuinfo``."""
+
+_CORES = {
+    ("0x41", "0xd03"): "Cortex-A53",
+    ("0x41", "0xd05"): "Cortex-A55",
+    ("0x41", "0xd07"): "Cortex-A57",
+    ("0x41", "0xd08"): "Cortex-A72",
+    ("0x41", "0xd0b"): "Cortex-A76",
+    ("0x41", "0xd0c"): "Neoverse-N1",
+    ("0x41", "0xd40"): "Neoverse-V1",
+    ("0x41", "0xd42"): "Cortex-A78AE",
+    ("0x41", "0xd49"): "Neoverse-N2",
+    ("0x4e", "0x004"): "Carmel",
+}
+"""Arm cores by implementer and part number of MIDR_EL1, as ``/proc/cpuinfo`` prints them and lscpu names them."""
 
 
 class Machine(Schema):
@@ -41,12 +58,11 @@ class Machine(Schema):
 @cache
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
-    info = _cpuinfo()
-    flags = set((info.get("flags") or info.get("Features") or "").split())
+    info = parse_cpuinfo(_read("/proc/cpuinfo"))
     return Machine(
-        cpu=info.get("model name") or _device_tree_model() or platform.processor() or "unknown",
+        cpu=cpu_name(info, _read("/proc/device-tree/model")) or platform.processor() or "unknown",
         architecture=platform.machine(),
-        features=tuple(f for f in FEATURES if f in flags),
+        features=cpu_features(info),
         cores=len(os.sched_getaffinity(0)),
         memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         system=f"{platform.system()} {platform.release()}",
@@ -59,20 +75,45 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
-def _cpuinfo() -> dict[str, str]:
+def kernel_features(features: Iterable[str]) -> frozenset[str]:
+    """Keep the extensions that decide which kernels run.
+
+    Where AVX512-VNNI is there, libraries use it and never look at AVX-VNNI, which some hypervisors hide: so the two kinds of
+    machine run the same kernels.
+    """
+    kept = frozenset(features)
+    return kept - {"avx_vnni"} if "avx512_vnni" in kept else kept
+
+
+def parse_cpuinfo(text: str) -> dict[str, str]:
+    """Read the first value of every key of ``/proc/cpuinfo``."""
     found: dict[str, str] = {}
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return found
     for line in text.splitlines():
         key, _, value = line.partition(":")
         found.setdefault(key.strip(), value.strip())
     return found
 
 
-def _device_tree_model() -> str:
+def cpu_features(info: dict[str, str]) -> tuple[str, ...]:
+    """Names out of ``FEATURES`` that a parsed cpuinfo lists (``flags`` on x86, ``Features`` on Arm)."""
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return tuple(name for name in FEATURES if name in flags)
+
+
+def cpu_name(info: dict[str, str], board: str = "") -> str:
+    """Name a CPU for people; on a board its name comes first, for it says more than "ARMv8 Processor rev 3".
+
+    Args:
+        info: a parsed cpuinfo.
+        board: the device tree's model; containers hide it, but Raspberry Pi's cpuinfo repeats it.
+    """
+    board = board.strip("\0\n ") or info.get("Model", "")
+    core = _CORES.get((info.get("CPU implementer", ""), info.get("CPU part", ""))) or info.get("model name", "")
+    return f"{board} ({core})" if board and core else board or core
+
+
+def _read(path: str) -> str:
     try:
-        return Path("/proc/device-tree/model").read_text(encoding="utf-8").strip("\0\n ")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

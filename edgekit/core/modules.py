@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifacts import WEIGHTS, Batch, Checkpoint, Step
 from edgekit.core.errors import ExportError, SourceError
-from edgekit.core.plugin import Pass, Source
+from edgekit.core.plugin import Context, Pass, Source
 from edgekit.core.registry import load
 
 if TYPE_CHECKING:
@@ -83,6 +84,65 @@ def tensors(batch: Batch, order: Sequence[str]) -> tuple[torch.Tensor, ...]:
     import torch
 
     return tuple(torch.from_numpy(np.ascontiguousarray(batch[name])) for name in order)
+
+
+@dataclass(frozen=True)
+class ExampleCall:
+    """How to call a module on real inputs, in the form that exporters take.
+
+    Attributes:
+        names: input names in the order of ``tensors``.
+        tensors: one tensor an input, first axis: batch.
+        dynamic: for each input its varying axes, axis to symbol.
+        outputs: names of the outputs, with their tensors.
+    """
+
+    names: tuple[str, ...]
+    tensors: tuple[torch.Tensor, ...]
+    dynamic: tuple[dict[int, str], ...]
+    outputs: dict[str, torch.Tensor]
+
+    @property
+    def args(self) -> tuple[torch.Tensor, ...]:
+        """Positional arguments: a lone input, whatever ``forward`` calls it."""
+        return self.tensors if len(self.names) == 1 else ()
+
+    @property
+    def kwargs(self) -> dict[str, torch.Tensor]:
+        """Keyword arguments: several inputs, by name."""
+        return {} if len(self.names) == 1 else dict(zip(self.names, self.tensors, strict=True))
+
+    def dims(self) -> Any:
+        """Varying axes as ``torch.export`` takes them; one symbol is one ``Dim``, shared between inputs."""
+        import torch
+
+        symbols = {symbol: torch.export.Dim(symbol, min=1) for axes in self.dynamic for symbol in axes.values()}
+        shapes = [{axis: symbols[symbol] for axis, symbol in axes.items()} for axes in self.dynamic]
+        return tuple(shapes) if len(self.names) == 1 else dict(zip(self.names, shapes, strict=True))
+
+
+def example_call(module: torch.nn.Module, context: Context, *, batch: int) -> ExampleCall:
+    """Run a module once on ``batch`` copies of the context's first sample and describe the call.
+
+    Raises:
+        ExportError: the module does not take the data set's inputs, raises on them, or returns something else than tensors.
+    """
+    import numpy as np
+    import torch
+
+    names = arguments(module, list(context.example))
+    repeated = {name: np.repeat(array[:1], batch, axis=0) for name, array in context.example.items()}
+    given = tensors(repeated, names)
+    dynamic = tuple({0: "batch", **context.dynamic.get(name, {})} for name in names)
+    call = ExampleCall(tuple(names), given, dynamic, {})
+    try:
+        with torch.inference_mode():
+            result = module(*call.args, **call.kwargs)
+    except Exception as problem:
+        shapes = ", ".join(f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in zip(names, given, strict=True))
+        first = (str(problem) or type(problem).__name__).splitlines()[0][:160]
+        raise ExportError(f"the model fails on {shapes}: {first}", hint="check the data set's preprocessing against the model") from problem
+    return replace(call, outputs=named_outputs(result))
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:

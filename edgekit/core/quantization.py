@@ -5,10 +5,13 @@ Each quantizer honours the whole of it or refuses with an error; none changes a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import Field
 
+from edgekit.core.errors import QuantizationError, closest
 from edgekit.core.schema import Schema
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-dynamic"]
@@ -46,3 +49,19 @@ class LayerPlan(Schema):
     operator: str
     precision: str
     reason: str = ""
+
+
+def excluded(layers: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """Return the layers that patterns keep in float.
+
+    Raises:
+        QuantizationError: a pattern matches no layer; the nearest is named.
+    """
+    names = list(layers)
+    kept: set[str] = set()
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise QuantizationError(f"exclude pattern {pattern!r} matches no layer", hint=closest(pattern, names))
+        kept.update(matching)
+    return kept

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +34,6 @@ def names(contract: type[P]) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
 
 
-@cache
 def load(contract: type[P], name: str) -> type[P]:
     """Return a plugin's class.
 
@@ -46,10 +44,11 @@ def load(contract: type[P], name: str) -> type[P]:
     if name not in names(contract):
         raise RecipeError(f"{slot}: unknown plugin {name!r}", hint=closest(name, names(contract)))
     module = importlib.import_module(f"edgekit.{slot}.{name}")
-    own: list[type[P]] = [c for c in vars(module).values() if _is_plugin(c, contract, module.__name__)]
+    own = [c for c in vars(module).values() if _is_plugin(c, contract, module.__name__)]
     if len(own) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {contract.__name__}, it defines {len(own)}")
-    return own[0]
+    found: type[P] = own[0]
+    return found
 
 
 def create(contract: type[P], wish: str | Mapping[str, Any], where: str) -> P:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import string
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from edgekit.core.errors import TargetError, closest
-from edgekit.core.machine import Machine, this_machine
+from edgekit.core.machine import Machine, kernel_features, this_machine
 from edgekit.core.quantization import Int8Scheme
 from edgekit.core.resources import bundled
 from edgekit.core.schema import Schema, parse, read_yaml
@@ -22,10 +25,69 @@ class Backend(Schema):
 
     runtime: str = Field(description="Runtime plugin, or the name of one that only the device has (tensorrt).")
     format: str = Field(description="Model format that the runtime loads.")
-    precisions: tuple[str, ...] = Field(description="fp32, bf16, fp16, int8, int4: what the device's kernels compute or accept.")
+    precisions: tuple[str, ...] = Field(
+        min_length=1, description="fp32, bf16, fp16, int8: what the runtime runs; fp16 counts where only the weights are stored so."
+    )
     int8: Int8Scheme | None = Field(None, description="What the int8 kernels expect; None where the device has none.")
+    opset: int | None = Field(None, ge=7, description="Newest ONNX opset that the runtime reads; None where it reads all that are written.")
+    version: str | None = Field(None, description="Release that the device's own software brings, when flags and opset depend on it.")
     stand_in: str | None = Field(None, description="Runtime that judges accuracy here when the device's own is not at hand.")
-    command: str | None = Field(None, description="What to run on the device; {model} and {precision_flags} are filled in.")
+    command: str | None = Field(
+        None, description="What to run on the device; {model}, {stem} (its name without suffix), {precision_flags} and {shapes} are filled in."
+    )
+    flags: dict[str, str] = Field(default_factory=dict, description="{precision_flags} by precision.")
+    on_request: bool = Field(False, description="Used only by recipes that name the runtime.")
+
+    @field_validator("command")
+    @classmethod
+    def _known_placeholders(cls, command: str | None) -> str | None:
+        known = ("model", "stem", "precision_flags", "shapes")
+        for _, name, _, _ in string.Formatter().parse(command or ""):
+            if name is not None and name not in known:
+                raise ValueError(f"{{{name}}} is not filled in; {closest(name, known)}")
+        return command
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Backend:
+        if ("int8" in self.precisions) != (self.int8 is not None):
+            raise ValueError(f"{self.runtime}: 'int8' belongs in 'precisions' exactly when the int8 scheme is given")
+        if unknown := set(self.flags) - set(self.precisions):
+            raise ValueError(f"{self.runtime}: flags for {sorted(unknown)}, which is not among its precisions")
+        return self
+
+    def command_for(self, model: str, precision: str, shapes: Mapping[str, Sequence[int]] | None = None) -> str | None:
+        """Write out what to run on the device.
+
+        Args:
+            model: file name of the model.
+            precision: such as ``int8-static``.
+            shapes: shape of each input whose axes vary in the file; without it TensorRT takes 1 for each of them.
+
+        Returns:
+            The command, or None where the backend runs inside a program.
+        """
+        if self.command is None:
+            return None
+        sizes = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in (shapes or {}).items())
+        filled = self.command.format(
+            model=shlex.quote(model),
+            stem=shlex.quote(Path(model).stem),
+            precision_flags=self.flags.get(family(precision), ""),
+            shapes=shlex.quote(f"--shapes={sizes}") if sizes else "",
+        )
+        return " ".join(filled.split())
+
+
+class Fact(Schema):
+    """One line of a profile with where it comes from."""
+
+    field: str
+    value: Any
+    source: str = ""
+
+
+_DESCRIPTIVE = ("schema_version", "name", "title", "backends", "sources")
+_DETECTED = ("features", "memory_mb", "devices", "emulate", "threads")
 
 
 class Target(Schema):
@@ -36,16 +98,55 @@ class Target(Schema):
     title: str
     architecture: Literal["x86_64", "aarch64", "armv7l", "arm64"]
     features: tuple[str, ...] = Field((), description="Instruction-set extensions, by the names of /proc/cpuinfo.")
-    memory_mb: int = Field(gt=0, description="Memory of the device in MB.")
+    devices: tuple[str, ...] = Field((), description="Parts of the device tree's model by which a device is known; none for a kind of CPU.")
+    memory_mb: int | None = Field(None, gt=0, description="Memory in MiB of the smallest such device; None for a kind of CPU.")
     threads: int = Field(1, ge=1, description="Threads a model runs with.")
     simd_width: int = Field(16, ge=1, description="Channels that pruning should leave a multiple of.")
     backends: tuple[Backend, ...] = Field(min_length=1, description="In order of preference.")
     emulate: str | None = Field(None, description="QEMU user-mode CPU model that stands for this CPU.")
-    sources: dict[str, str] = Field(description="Where each fact comes from, by field.")
+    sources: dict[str, str] = Field(description="Where each fact comes from, by field; 'backends.RUNTIME' covers that backend's fields.")
+
+    @field_validator("emulate")
+    @classmethod
+    def _a_real_cpu(cls, emulate: str | None) -> str | None:
+        if emulate == "max":
+            raise ValueError("'max' emulates no CPU that exists, and its SME computes int8 wrongly; name a real one")
+        return emulate
+
+    @model_validator(mode="after")
+    def _sources_name_facts(self) -> Target:
+        known = [fact.field for fact in self._facts()] + [f"backends.{backend.runtime}" for backend in self.backends]
+        for key in self.sources:
+            if key not in known:
+                raise ValueError(f"sources: {key!r} is no fact of this profile; {closest(key, known)}")
+        return self
+
+    def facts(self) -> list[Fact]:
+        """Every fact that the profile states, with its source; an empty source where none is given."""
+        return [fact.model_copy(update={"source": self._source(fact.field)}) for fact in self._facts()]
+
+    def _facts(self) -> list[Fact]:
+        stated = [name for name in type(self).model_fields if name in self.model_fields_set and name not in _DESCRIPTIVE]
+        facts = [Fact(field=name, value=getattr(self, name)) for name in stated]
+        for backend in self.backends:
+            own = [name for name in type(backend).model_fields if name in backend.model_fields_set and name != "runtime"]
+            facts += [Fact(field=f"backends.{backend.runtime}.{name}", value=getattr(backend, name)) for name in own]
+        return [fact for fact in facts if fact.value not in (None, (), {})]
+
+    def _source(self, field: str) -> str:
+        return self.sources.get(field) or self.sources.get(field.rpartition(".")[0], "")
 
     def measurable_on(self, machine: Machine) -> bool:
-        """Whether a latency measured on a machine is a latency of this target: same architecture and same kernels."""
-        return self.name == HOST or (machine.architecture == self.architecture and set(machine.features) == set(self.features))
+        """Whether a latency measured on a machine is a latency of this target: same kernels, and for a device that very device."""
+        if self.name == HOST:
+            return True
+        if machine.architecture != self.architecture or kernel_features(machine.features) != kernel_features(self.features):
+            return False
+        return not self.devices or self.is_device(machine)
+
+    def is_device(self, machine: Machine) -> bool:
+        """Whether a machine is one of the devices that this profile describes."""
+        return any(name in machine.cpu for name in self.devices)
 
     def backend(self, *, runtime: str | None = None, format: str | None = None) -> Backend:  # noqa: A002 - the field's word
         """Return the preferred backend, or the first that fits what is asked.
@@ -66,10 +167,14 @@ class Target(Schema):
         Raises:
             TargetError: names the precisions that it does compute.
         """
-        family = precision.split("-")[0]
-        if family not in backend.precisions:
-            reason = f"{self.name} has no {family} in {backend.runtime}"
+        if family(precision) not in backend.precisions:
+            reason = f"{self.name} has no {family(precision)} in {backend.runtime}"
             raise TargetError(reason, hint=f"use one of: {', '.join(backend.precisions)}")
+
+
+def family(precision: str) -> str:
+    """The precision a kernel must have: ``int8`` for ``int8-static``."""
+    return precision.split("-")[0]
 
 
 def target_names() -> list[str]:
@@ -96,21 +201,58 @@ def load_target(name: str) -> Target:
 
 @cache
 def host_target() -> Target:
-    """Describe this machine as a target: the bundled profile whose kernels it shares, under the name ``host``."""
-    machine = this_machine()
-    profiles = [load_target(name) for name in target_names() if name != HOST]
-    alike = [t for t in profiles if t.architecture == machine.architecture and set(t.features) <= set(machine.features)]
-    if not alike:
+    """Describe this machine as a target: the bundled profile whose kernels it shares, under the name ``host``.
+
+    Raises:
+        TargetError: no profile fits this machine.
+    """
+    return describe_host(this_machine(), [load_target(name) for name in target_names() if name != HOST])
+
+
+def describe_host(machine: Machine, profiles: Sequence[Target]) -> Target:
+    """Describe a machine by the profile that fits it best.
+
+    A profile fits when the machine has all its extensions; one that describes a device fits that device only. The device goes
+    before the kind of CPU, more extensions before fewer. Runtimes that need a stand-in are left out: nothing here can drive them.
+
+    Raises:
+        TargetError: no profile fits.
+    """
+    nearest = nearest_profile(machine, profiles)
+    if nearest is None:
         raise TargetError(
             f"no bundled profile fits this machine ({machine.architecture})", hint="write a target YAML and name it with --target FILE.yaml"
         )
-    nearest = max(alike, key=lambda t: len(t.features))
+    drivable = tuple(backend for backend in nearest.backends if backend.stand_in is None)
+    kinship = "like" if nearest.measurable_on(machine) else "nearest to"
     return nearest.model_copy(
         update={
             "name": HOST,
-            "title": f"this machine ({machine.cpu}; kernels of {nearest.name})",
+            "title": f"this machine ({machine.cpu}; {kinship} {nearest.name})",
             "features": machine.features,
+            "devices": (),
             "memory_mb": machine.memory_mb,
             "threads": 1,
+            "backends": drivable,
+            "emulate": None,
+            "sources": {
+                **{key: f"{nearest.name}: {source}" for key, source in nearest.sources.items() if key not in _DETECTED},
+                "features": "/proc/cpuinfo",
+                "memory_mb": "sysconf(SC_PHYS_PAGES)",
+            },
         }
     )
+
+
+def nearest_profile(machine: Machine, profiles: Sequence[Target]) -> Target | None:
+    """Return the profile that fits a machine best, or None."""
+    has = kernel_features(machine.features)
+    fitting = [
+        profile
+        for profile in profiles
+        if profile.architecture == machine.architecture
+        and kernel_features(profile.features) <= has
+        and (not profile.devices or profile.is_device(machine))
+        and any(backend.stand_in is None for backend in profile.backends)
+    ]
+    return max(fitting, key=lambda p: (bool(p.devices), len(kernel_features(p.features)), p.name), default=None)

@@ -1,0 +1,201 @@
+"""ONNX through PyTorch's graph-capturing exporter, with the layer names that people know from their module."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.core.errors import ExportError
+from edgekit.core.modules import example_call, load_module
+from edgekit.core.plugin import Exporter
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from edgekit.core.artifacts import Checkpoint
+    from edgekit.core.modules import ExampleCall
+    from edgekit.core.plugin import Context
+
+FIRST_CAPTURED_OPSET = 18
+"""The graph-capturing exporter writes this opset and newer ones; older ones come from the tracing exporter."""
+EXTERNAL_DATA_FROM = 1_900_000_000
+"""Bytes beyond which weights lie beside the graph; a protobuf file ends at 2 GiB."""
+
+
+class Onnx(Exporter):
+    """Export with a dynamic batch; nodes are named after the modules they come from."""
+
+    requires = {"onnx": "onnx", "onnxscript": "onnxscript"}
+    packages = ("torch", "onnx", "onnxscript")
+
+    opset: int = Field(20, ge=11, le=23, description="Version of the ONNX operator set.")
+
+    def export(self, checkpoint: Checkpoint, out: Path, context: Context) -> Artifact:
+        """Write ``model.onnx``.
+
+        Raises:
+            ExportError: an operator has no ONNX form, or the wanted opset can't be had.
+        """
+        import onnx
+
+        if checkpoint.kind == "graph":
+            model = self._copied(checkpoint, out)
+        else:
+            module = load_module(checkpoint)
+            call = example_call(module, context, batch=2)
+            model = self._captured(module, call) if self.opset >= FIRST_CAPTURED_OPSET else self._traced(module, call)
+            name_nodes(model.graph)
+            strip_metadata(model)
+            external = model.ByteSize() > EXTERNAL_DATA_FROM
+            onnx.save(model, out / "model.onnx", save_as_external_data=external, location="model.onnx.data")
+        opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        return Artifact.describe(
+            out,
+            format="onnx",
+            file="model.onnx",
+            precision="fp32",
+            inputs=specs(model.graph.input),
+            outputs=specs(model.graph.output),
+            metadata={"opset": opset},
+        )
+
+    def _captured(self, module: torch.nn.Module, call: ExampleCall) -> onnx.ModelProto:
+        import torch
+
+        with quiet():
+            try:
+                program = torch.onnx.export(
+                    module,
+                    call.args,
+                    kwargs=call.kwargs,
+                    dynamo=True,
+                    opset_version=self.opset,
+                    input_names=list(call.names),
+                    output_names=list(call.outputs),
+                    dynamic_shapes=call.dims(),
+                    verbose=False,
+                )
+            except Exception as problem:
+                raise ExportError(f"ONNX can't carry this model: {_reason(problem)}", hint=_HINT) from problem
+        if program is None:
+            raise ExportError("ONNX can't carry this model: the exporter returned nothing", hint=_HINT)
+        model: onnx.ModelProto = program.model_proto
+        return model
+
+    def _traced(self, module: torch.nn.Module, call: ExampleCall) -> onnx.ModelProto:
+        import onnx
+        import torch
+
+        file = io.BytesIO()
+        axes = {**dict(zip(call.names, call.dynamic, strict=True)), **{name: {0: "batch"} for name in call.outputs}}
+        with quiet():
+            try:
+                torch.onnx.export(
+                    module,
+                    call.tensors,
+                    file,
+                    dynamo=False,
+                    opset_version=self.opset,
+                    input_names=list(call.names),
+                    output_names=list(call.outputs),
+                    dynamic_axes=axes,
+                )
+            except Exception as problem:
+                raise ExportError(f"ONNX opset {self.opset} can't carry this model: {_reason(problem)}", hint=_HINT) from problem
+        return onnx.load_from_string(file.getvalue())
+
+    def _copied(self, checkpoint: Checkpoint, out: Path) -> onnx.ModelProto:
+        import onnx
+
+        if checkpoint.description.get("format") != "onnx":
+            raise ExportError(f"a {checkpoint.source} graph does not become ONNX", hint="start from the PyTorch checkpoint")
+        for path in checkpoint.path.rglob("*"):
+            if path.is_file() and path.name not in ("checkpoint.json", "stage.json"):
+                (out / path.relative_to(checkpoint.path)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, out / path.relative_to(checkpoint.path))
+        return onnx.load(out / "model.onnx", load_external_data=False)
+
+
+_HINT = "rewrite the named operator, or choose another format with --format"
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Name each node after the module it comes from: ``layer1.0.conv1``, or ``layer1.0/add`` for what has no weights."""
+    seen: Counter[str] = Counter()
+    weights = {i.name.removesuffix(".weight") for i in graph.initializer if i.name.endswith(".weight")}
+    for node in graph.node:
+        module = next((i.removesuffix(".weight") for i in node.input if i.removesuffix(".weight") in weights and i.endswith(".weight")), "")
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
+        if not module and not scopes:
+            continue
+        name = module or _scoped(scopes, node.op_type)
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def _scoped(scopes: str, operator: str) -> str:
+    parts = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    inner = [part for part in parts[:-1] if part]
+    return f"{inner[-1]}/{operator}" if inner else operator
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove what the exporter noted for debugging (stack traces with paths); it bloats the file and differs between machines."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    for item in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+        *model.graph.initializer,
+    ):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def specs(values: Any) -> tuple[TensorSpec, ...]:
+    """Describe a graph's inputs or outputs."""
+    import onnx
+
+    found = []
+    for value in values:
+        kind = value.type.tensor_type
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        shape = tuple(d.dim_param or d.dim_value if d.WhichOneof("value") else "?" for d in kind.shape.dim)
+        found.append(TensorSpec(value.name, dtype, shape))
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the exporter's chatter while it works; what goes wrong is raised, not printed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(problem: BaseException) -> str:
+    """The innermost cause of an export failure, in one line."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[0] if lines else type(problem).__name__)[:200]

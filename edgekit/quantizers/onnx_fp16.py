@@ -1,0 +1,46 @@
+"""Half precision for ONNX graphs: half the size; faster where the target computes in fp16, slower where it must convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.plugin import Quantizer
+from edgekit.quantizers import _onnx
+
+if TYPE_CHECKING:
+    from edgekit.core.artifacts import Artifact
+    from edgekit.core.plugin import Context
+    from edgekit.core.quantization import LayerPlan
+
+
+class OnnxFp16(Quantizer):
+    """Store weights and compute in fp16; inputs and outputs stay float32."""
+
+    accepts = "onnx"
+    precision = "fp16"
+    requires = {"onnx": "onnx", "onnxruntime": "onnxruntime"}
+    packages = ("onnx", "onnxruntime")
+
+    def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
+        """Decide each node's precision.
+
+        Raises:
+            QuantizationError: an exclude pattern matches no node.
+        """
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+
+        blocked = dict.fromkeys(DEFAULT_OP_BLOCK_LIST, "the operator has no fp16 kernel")
+        kinds = sorted({node.op_type for node in _onnx.named_nodes(_onnx.load(model))} - blocked.keys())
+        return _onnx.layer_plan(model, kinds, self.precision, self.spec, floats=blocked)
+
+    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+        """Write the graph in half precision."""
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        with _onnx.quiet():
+            graph = _onnx.load(model)
+            _onnx.named_nodes(graph)
+            kept = [layer.layer for layer in plan if layer.precision != self.precision]
+            half = convert_float_to_float16(graph, keep_io_types=True, node_block_list=kept, disable_shape_infer=False)
+        return _onnx.write(half, plan, model, out, self.precision)

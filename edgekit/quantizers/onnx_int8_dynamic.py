@@ -1,0 +1,70 @@
+"""Dynamic int8 for ONNX graphs: integer weights, activation ranges found anew at each inference; for transformers and recurrent nets."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.plugin import Quantizer
+from edgekit.quantizers import _onnx
+
+if TYPE_CHECKING:
+    from edgekit.core.artifacts import Artifact
+    from edgekit.core.plugin import Context
+    from edgekit.core.quantization import LayerPlan
+
+KINDS = ("MatMul", "Gemm", "Gather", "Attention", "EmbedLayerNormalization", "LSTM")
+
+
+class OnnxInt8Dynamic(Quantizer):
+    """Quantize the weights of matrix products and embeddings to 8 bits; no calibration.
+
+    Convolutions stay in float: dynamic integer convolution is several times slower than float in ONNX Runtime.
+    """
+
+    accepts = "onnx"
+    precision = "int8-dynamic"
+    requires = {"onnx": "onnx", "onnxruntime": "onnxruntime"}
+    packages = ("onnx", "onnxruntime")
+
+    def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
+        """Decide each node's precision.
+
+        Raises:
+            QuantizationError: an exclude pattern matches no node, or nothing is left to quantize.
+        """
+        weights = {i.name for i in _onnx.load(model).graph.initializer}
+        products = {n.name for n in _onnx.named_nodes(_onnx.load(model)) if any(i in weights for i in n.input)}
+        slow = dict.fromkeys(("Conv", "ConvTranspose"), "dynamic integer convolution is slower than float")
+        plans = _onnx.layer_plan(model, KINDS, self.precision, self.spec, floats=slow)
+        return [
+            p
+            if p.layer in products or p.precision == "fp32"
+            else p.model_copy(update={"precision": "fp32", "reason": "has no constant weights"})
+            for p in plans
+        ]
+
+    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+        """Write the graph with integer weights."""
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        kept = [layer.layer for layer in plan if layer.precision != self.precision]
+        with _onnx.quiet(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            graph = _onnx.load(model)
+            _onnx.named_nodes(graph)
+            del graph.graph.value_info[:]  # the exporter's shapes and ONNX Runtime's inferred ones disagree
+            made = Path(folder) / "dynamic.onnx"
+            quantize_dynamic(
+                graph,
+                made,
+                op_types_to_quantize=sorted({layer.operator for layer in plan if layer.precision == self.precision}),
+                per_channel=self.spec.granularity == "channel",
+                reduce_range=context.scheme.reduce_range if context.scheme else False,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept,
+                extra_options={"MatMulConstBOnly": True},
+            )
+            quantized = onnx.load(made)
+        return _onnx.write(quantized, plan, model, out, self.precision)
