@@ -33,7 +33,7 @@ class Backend(Schema):
     version: str | None = Field(None, description="Release that the device's own software brings, when flags and opset depend on it.")
     stand_in: str | None = Field(None, description="Runtime that judges accuracy here when the device's own is not at hand.")
     command: str | None = Field(
-        None, description="What to run on the device; {model}, {stem} (its name without suffix), {precision_flags} and {shapes} are filled in."
+        None, description="What to run on the device; {model}, {stem} (name without suffix), {precision_flags}, {shapes} are filled in."
     )
     flags: dict[str, str] = Field(default_factory=dict, description="{precision_flags} by precision.")
     on_request: bool = Field(False, description="Used only by recipes that name the runtime.")
@@ -87,7 +87,7 @@ class Fact(Schema):
 
 
 _DESCRIPTIVE = ("schema_version", "name", "title", "backends", "sources")
-_DETECTED = ("features", "memory_mb", "devices", "emulate", "threads")
+_DETECTED = {"features": "/proc/cpuinfo", "memory_mb": "sysconf", "threads": "latency is measured single-stream on one thread"}
 
 
 class Target(Schema):
@@ -212,9 +212,6 @@ def host_target() -> Target:
 def describe_host(machine: Machine, profiles: Sequence[Target]) -> Target:
     """Describe a machine by the profile that fits it best.
 
-    A profile fits when the machine has all its extensions; one that describes a device fits that device only. The device goes
-    before the kind of CPU, more extensions before fewer. Runtimes that need a stand-in are left out: nothing here can drive them.
-
     Raises:
         TargetError: no profile fits.
     """
@@ -223,8 +220,8 @@ def describe_host(machine: Machine, profiles: Sequence[Target]) -> Target:
         raise TargetError(
             f"no bundled profile fits this machine ({machine.architecture})", hint="write a target YAML and name it with --target FILE.yaml"
         )
-    drivable = tuple(backend for backend in nearest.backends if backend.stand_in is None)
     kinship = "like" if nearest.measurable_on(machine) else "nearest to"
+    kept = {key: source for key, source in nearest.sources.items() if key not in (*_DETECTED, "devices", "emulate")}
     return nearest.model_copy(
         update={
             "name": HOST,
@@ -233,19 +230,18 @@ def describe_host(machine: Machine, profiles: Sequence[Target]) -> Target:
             "devices": (),
             "memory_mb": machine.memory_mb,
             "threads": 1,
-            "backends": drivable,
             "emulate": None,
-            "sources": {
-                **{key: f"{nearest.name}: {source}" for key, source in nearest.sources.items() if key not in _DETECTED},
-                "features": "/proc/cpuinfo",
-                "memory_mb": "sysconf(SC_PHYS_PAGES)",
-            },
+            "sources": {**kept, **_DETECTED},
         }
     )
 
 
 def nearest_profile(machine: Machine, profiles: Sequence[Target]) -> Target | None:
-    """Return the profile that fits a machine best, or None."""
+    """Return the profile that fits a machine best, or None.
+
+    A profile fits when the machine has all its extensions; one of a device fits that device only, and not at all when its
+    preferred runtime needs a stand-in: nothing here can drive it. A device goes before a kind of CPU, more extensions before fewer.
+    """
     has = kernel_features(machine.features)
     fitting = [
         profile
@@ -253,6 +249,6 @@ def nearest_profile(machine: Machine, profiles: Sequence[Target]) -> Target | No
         if profile.architecture == machine.architecture
         and kernel_features(profile.features) <= has
         and (not profile.devices or profile.is_device(machine))
-        and any(backend.stand_in is None for backend in profile.backends)
+        and profile.backends[0].stand_in is None
     ]
     return max(fitting, key=lambda p: (bool(p.devices), len(kernel_features(p.features)), p.name), default=None)
