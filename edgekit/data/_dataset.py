@@ -1,0 +1,253 @@
+"""Opens a described set and streams it: select, read, check, preprocess, batch; never more than one batch in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.core import digest, registry
+from edgekit.core.artifacts import Batch
+from edgekit.core.errors import DataError, RecipeError
+from edgekit.core.plugin import DataSet, Reader, Record
+from edgekit.core.resources import expand
+from edgekit.data._files import fingerprint
+from edgekit.data._labels import Labels
+from edgekit.data._spec import DataSetSpec, Role, Selection, choose_split, find, load_spec
+from edgekit.data._tokenize import Encoder, open_tokenizer, tokenizer_digest, tokenizer_folder
+
+
+def open_dataset(reference: str, *, role: Role, base: Path, model: Path | None = None, limit: int | None = None) -> DataSet:
+    """Open a set that a recipe names.
+
+    Args:
+        reference: ``NAME`` of a bundled set or the path of a YAML file, with ``:SPLIT`` where not the split named like the role is meant.
+        role: what the set is for.
+        base: folder that relative paths start from.
+        model: the model's folder, for sets whose tokenizer is the model's.
+        limit: samples at most, spread evenly over the set.
+
+    Raises:
+        DataError: no such set or split, a wrong description, missing or changed files, an empty set.
+    """
+    path, wanted = find(reference, base)
+    spec = load_spec(path)
+    split = choose_split(spec, path.stem, wanted, role)
+    name = f"{path.stem}:{split}" if split else path.stem
+    return StoredSet(name, spec, spec.select(split), path.parent, model, limit)
+
+
+def check_disjoint(calibration: DataSet, evaluation: DataSet) -> None:
+    """Make sure that no evaluation sample was seen in calibration or training, whatever its file is called.
+
+    Raises:
+        DataError: says how many samples coincide, and the first.
+    """
+    seen = {bytes.fromhex(sample) for sample in calibration.sample_digests()}
+    shared = [index for index, sample in enumerate(evaluation.sample_digests()) if bytes.fromhex(sample) in seen]
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(evaluation)} samples of {evaluation.name} stand in {calibration.name} too, first number {shared[0]}",
+            hint="evaluate on samples that calibration never saw: another split, or other rows",
+        )
+
+
+class StoredSet(DataSet):
+    """A set that a reader plugin streams from storage."""
+
+    def __init__(self, name: str, spec: DataSetSpec, selection: Selection, base: Path, model: Path | None, limit: int | None) -> None:
+        self.name = name
+        self._spec = spec
+        self._selection = selection
+        self._base = base
+        self._limit = limit
+        self._reader = _reader(selection.read, name)
+        self._files = fingerprint(self._reader.files(base), spec.sha256, name, spec.origin.url)
+        self._stored = self._reader.count(base)
+        self._indices = _spread(_select(selection, self._stored, name), limit)
+        self.classes = _classes(spec, base) or self._reader.classes(base)
+        self._labels = Labels(self.classes, spec.first_label, name)
+        self._tokenizer = tokenizer_folder(spec.tokenize, base, model) if spec.tokenize else None
+        self._encoder: Encoder | None = None
+        self._digest = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides the samples: description, selection, files, tokenizer."""
+        if not self._digest:
+            content = {
+                "read": self._selection.read,
+                "files": self._files or [[_content(r), str(r.label)] for _, r in self._read(self._indices)],
+                "selection": [self._selection.rows, self._selection.count, self._selection.seed, self._limit, self._stored],
+                "classes": self.classes,
+                "first_label": self._spec.first_label,
+                "preprocess": self._selection.preprocess.model_dump() if self._selection.preprocess else None,
+                "tokenize": self._spec.tokenize.model_dump() if self._spec.tokenize else None,
+                "tokenizer": tokenizer_digest(self._tokenizer) if self._tokenizer else None,
+            }
+            self._digest = digest.of_json(content)
+        return self._digest
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the samples come from and what was done to them."""
+        many = len(self._files) > 8
+        return {
+            "name": self.name,
+            "title": self._spec.title,
+            "origin": self._spec.origin.model_dump(),
+            "files": {f"{len(self._files)} files": digest.of_json(self._files)} if many else self._files,
+            "read": self._selection.read,
+            "samples": len(self),
+            "stored": self._stored,
+            "rows": self._selection.rows,
+            "count": self._selection.count,
+            "seed": self._selection.seed,
+            "classes": len(self.classes),
+            "preprocess": self._selection.preprocess.model_dump(mode="json") if self._selection.preprocess else None,
+            "tokenize": self._spec.tokenize.model_dump(mode="json") if self._spec.tokenize else None,
+            "digest": self.digest,
+        }
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._indices)
+
+    def batches(self, size: int = 1, limit: int | None = None) -> Iterator[tuple[Batch, list[Any]]]:
+        """Yield inputs [size, ...] (the last batch may be smaller) with their labels.
+
+        Raises:
+            DataError: a sample is damaged, not finite, mislabelled, or differs in shape from its neighbours.
+        """
+        for batch in _grouped(self._read(_spread(self._indices, limit)), size):
+            labels = [self._labels.number(record.label, index) for index, record in batch]
+            yield self._inputs([record for _, record in batch]), labels
+
+    def sample_digests(self) -> Iterator[str]:
+        """Yield the SHA-256 of each sample's pixels, numbers or words; names, labels and preprocessing don't enter."""
+        for _, record in self._read(self._indices):
+            yield _content(record)
+
+    def metadata(self) -> list[dict[str, str]]:
+        """Further columns of each sample, in order."""
+        found = [record.metadata for _, record in islice(self._read(self._indices), 1)]
+        if not any(found):
+            return [{} for _ in range(len(self))]
+        return [record.metadata for _, record in self._read(self._indices)]
+
+    def _read(self, indices: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        records = self._reader.stream(self._base, indices)
+        for index in indices:
+            record = next(records, None)
+            if record is None:
+                raise DataError(f"data set {self.name}: ends before sample {index} of {self._stored}", hint="was its storage changed?")
+            _check(record, index, self.name)
+            yield index, record
+
+    def _inputs(self, records: list[Record]) -> Batch:
+        texts = [name for name, value in records[0].values.items() if isinstance(value, str)]
+        batch = {name: self._stack(name, records) for name in records[0].values if name not in texts}
+        return batch | self._encode(texts, records) if texts else batch
+
+    def _stack(self, name: str, records: list[Record]) -> np.ndarray:
+        steps = self._selection.preprocess
+        try:
+            arrays = [np.asarray(record.values[name]) for record in records]
+            arrays = [steps.apply(raw) for raw in arrays] if steps else arrays
+        except DataError as problem:
+            raise DataError(f"data set {self.name}: {problem.message}", hint=problem.hint) from problem
+        shapes = {made.shape for made in arrays}
+        if len(shapes) > 1:
+            raise DataError(
+                f"data set {self.name}: samples of different shapes, {' and '.join(str(list(s)) for s in sorted(shapes)[:2])}",
+                hint="bring them to one with preprocess: {resize: ..., crop: ...}",
+            )
+        return np.stack(arrays)
+
+    def _encode(self, texts: list[str], records: list[Record]) -> Batch:
+        if self._spec.tokenize is None or self._tokenizer is None:
+            raise DataError(f"data set {self.name}: holds texts, a model takes numbers", hint="add tokenize: {length: 128}")
+        if len(texts) > 2:
+            raise DataError(f"data set {self.name}: {len(texts)} texts a sample, a tokenizer takes one or two", hint="join some of them")
+        if self._encoder is None:
+            self._encoder = open_tokenizer(self._spec.tokenize, self._tokenizer)
+        columns = [[str(record.values[name]) for record in records] for name in texts]
+        return self._encoder(columns[0], columns[1] if len(columns) > 1 else None)
+
+
+def _reader(wish: dict[str, Any], name: str) -> Reader:
+    try:
+        return registry.create(Reader, wish, f"data set {name}: read")
+    except RecipeError as problem:
+        raise DataError(problem.message, hint=problem.hint) from problem
+
+
+def _select(selection: Selection, stored: int, name: str) -> Sequence[int]:
+    """Turn rows, count and seed into ascending indices."""
+    if stored == 0:
+        raise DataError(f"data set {name}: holds no samples", hint="check path, prefix and pattern of 'read'")
+    start, stop = selection.rows or (0, stored)
+    if stop > stored:
+        raise DataError(f"data set {name}: rows end at {stop}, there are {stored} samples", hint=f"let them end at {stored}")
+    count = selection.count
+    if count is None:
+        return range(start, stop)
+    if count > stop - start:
+        raise DataError(f"data set {name}: count is {count}, there are {stop - start} samples", hint="lower it, or leave it out")
+    # RandomState: NumPy freezes its stream for all time, so a seed means the same samples after any upgrade.
+    return _indices(np.sort(np.random.RandomState(selection.seed).permutation(stop - start)[:count]) + start)
+
+
+def _spread(indices: Sequence[int], limit: int | None) -> Sequence[int]:
+    if limit is not None and limit < 1:
+        raise DataError(f"a set can't be limited to {limit} samples", hint="give at least 1")
+    if limit is None or limit >= len(indices):
+        return indices
+    return _indices(np.asarray(indices)[np.arange(limit) * len(indices) // limit])
+
+
+def _indices(numbers: np.ndarray) -> Sequence[int]:
+    return array("q", numbers.astype(np.int64).tobytes())
+
+
+def _classes(spec: DataSetSpec, base: Path) -> tuple[str, ...]:
+    if not isinstance(spec.classes, str):
+        return spec.classes
+    path = expand(spec.classes, base)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: the list of classes can't be read ({problem})", hint="name a text file, one class a line") from problem
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _check(record: Record, index: int, name: str) -> None:
+    for key, value in record.values.items():
+        if isinstance(value, str):
+            continue
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataError(f"data set {name}: sample {index} holds NaN or infinite values ({key})", hint="remove or mend that sample")
+        if value.dtype.kind not in "biuf":
+            raise DataError(f"data set {name}: sample {index} is made of {value.dtype}, not of numbers ({key})", hint="store plain numbers")
+
+
+def _content(record: Record) -> str:
+    sha = hashlib.sha256()
+    for _, value in sorted(record.values.items()):
+        if isinstance(value, str):
+            sha.update(b"text\0" + " ".join(value.split()).encode() + b"\0")
+        else:
+            shape = [size for size in value.shape if size != 1]
+            sha.update(f"{value.dtype.str}{shape}\0".encode() + np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()
+
+
+def _grouped(items: Iterable[tuple[int, Record]], size: int) -> Iterator[list[tuple[int, Record]]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -1,0 +1,43 @@
+"""Pictures from bytes: every way in which a file can be no picture ends in one error that names it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import numpy as np
+
+from edgekit.core.errors import DataError
+
+_DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def decode(data: bytes, where: str) -> np.ndarray:
+    """Decode a JPEG, PNG or other picture to RGB, as torchvision's default loader does (EXIF rotation is not applied).
+
+    Args:
+        data: the encoded file.
+        where: its name, for messages.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        DataError: not a picture, truncated, deeper than 8 bits, or absurdly large.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as picture:
+                if picture.mode in _DEEP:
+                    raise DataError(f"{where}: has more than 8 bits a channel", hint="store it as numbers in an npz file")
+                return np.asarray(picture.convert("RGB"))
+    except UnidentifiedImageError as problem:
+        raise DataError(f"{where}: is not a picture", hint="remove it, or keep to pictures with 'pattern'") from problem
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        raise DataError(f"{where}: has more pixels than a picture should have ({problem})", hint="make it smaller first") from problem
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as problem:
+        raise DataError(f"{where}: is a damaged picture ({problem})", hint="fetch it again, or remove it") from problem

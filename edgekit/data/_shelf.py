@@ -1,0 +1,96 @@
+"""Named files in a folder or an uncompressed tar, so that the reader of pictures need not care which."""
+
+from __future__ import annotations
+
+import tarfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from edgekit.core.errors import DataError
+
+
+class Shelf(ABC):
+    """Named files somewhere."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of all files, sorted, with forward slashes."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Content of one file."""
+
+    @abstractmethod
+    def files(self, names: list[str]) -> list[Path]:
+        """Files on disk that hold the named ones."""
+
+
+class Folder(Shelf):
+    """A folder on disk, with everything below it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        """Names relative to the folder; hidden files are left out."""
+        below = (path for path in self._path.rglob("*") if path.is_file())
+        names = (path.relative_to(self._path).as_posix() for path in below)
+        return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+    def read(self, name: str) -> bytes:
+        """Content of one file."""
+        try:
+            return (self._path / name).read_bytes()
+        except OSError as problem:
+            raise DataError(f"{self._path / name}: {problem.strerror or problem}", hint="check the file's rights") from problem
+
+    def files(self, names: list[str]) -> list[Path]:
+        """The named files themselves."""
+        return [self._path / name for name in names]
+
+
+class Tar(Shelf):
+    """An uncompressed tar: an index of offsets is kept, nothing is unpacked to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._index: dict[str, tuple[int, int]] = {}
+        try:
+            with tarfile.open(path, "r:") as archive:
+                while (member := archive.next()) is not None:
+                    if member.isreg():
+                        self._index[member.name.removeprefix("./")] = (member.offset_data, member.size)
+                    archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
+            self._check_whole()
+        except (tarfile.TarError, EOFError, ValueError, OSError) as problem:
+            raise DataError(
+                f"{path}: is not a whole, uncompressed tar ({problem})", hint="fetch it again, or write it with tar -cf"
+            ) from problem
+
+    def names(self) -> list[str]:
+        """Names of all members that are files."""
+        return sorted(self._index)
+
+    def read(self, name: str) -> bytes:
+        """Content of one member."""
+        offset, size = self._index[name]
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(offset)
+                return stream.read(size)
+        except OSError as problem:
+            raise DataError(f"{self._path}: {problem.strerror or problem}", hint="check the file's rights") from problem
+
+    def files(self, names: list[str]) -> list[Path]:
+        """The tar."""
+        return [self._path]
+
+    def _check_whole(self) -> None:
+        end = max((offset + size for offset, size in self._index.values()), default=0)
+        if end > self._path.stat().st_size:
+            raise EOFError("it is cut short")
+
+
+def open_shelf(path: Path) -> Shelf:
+    """Open a folder or a tar."""
+    return Folder(path) if path.is_dir() else Tar(path)

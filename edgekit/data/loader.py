@@ -1,0 +1,100 @@
+"""Reads whatever a function of the user's returns; the way in for data of any other kind.
+
+This executes code, and only because the set's description names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from edgekit.core.errors import DataError
+from edgekit.core.factories import find_function, split_reference
+from edgekit.core.plugin import Reader, Record
+from edgekit.core.resources import expand
+
+
+class Loader(Reader):
+    """A function that returns pairs ``(inputs, label)``.
+
+    ``inputs`` is an array, a text, or a dict of them by input name; ``label`` a class index, a class name or None. A sequence is
+    read by index, anything else from its start, so it must give the same samples in the same order every time.
+    """
+
+    function: str = Field(description="file.py:function or package.module:function.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the function.")
+
+    def files(self, base: Path) -> list[Path]:
+        """None: what the function reads can't be known, so the samples themselves make the digest."""
+        return []
+
+    def count(self, base: Path) -> int:
+        """Length of what the function returns; counted where it has none.
+
+        Raises:
+            DataError: no such function, it raises, or it returns something else.
+        """
+        samples = self._call(base)
+        return len(samples) if isinstance(samples, Sized) else sum(1 for _ in self._guarded(iter(samples)))
+
+    def stream(self, base: Path, indices: Sequence[int]) -> Iterator[Record]:
+        """Yield the function's samples.
+
+        Raises:
+            DataError: the function raises, or a sample is no pair of inputs and label.
+        """
+        samples = self._call(base)
+        if isinstance(samples, Sequence):
+            for index in indices:
+                try:
+                    sample = samples[index]
+                except Exception as problem:
+                    raise self._raised(problem) from problem
+                yield self._record(sample, index)
+            return
+        wanted = iter(indices)
+        following = next(wanted, None)
+        for position, sample in enumerate(self._guarded(iter(samples))):
+            if following is None:
+                return
+            if position == following:
+                yield self._record(sample, position)
+                following = next(wanted, None)
+
+    def _call(self, base: Path) -> Iterable[Any]:
+        where, name = split_reference(self.function, DataError)
+        function = find_function(f"{expand(where, base)}:{name}" if where.endswith(".py") else self.function, DataError)
+        try:
+            samples = function(**self.arguments)
+        except Exception as problem:
+            raise self._raised(problem) from problem
+        if not isinstance(samples, Iterable):
+            raise DataError(f"{self.function} returned {type(samples).__name__}", hint="return a list or generator of (inputs, label)")
+        return samples
+
+    def _guarded(self, samples: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                sample = next(samples)
+            except StopIteration:
+                return
+            except Exception as problem:
+                raise self._raised(problem) from problem
+            yield sample
+
+    def _raised(self, problem: Exception) -> DataError:
+        return DataError(f"{self.function} raised {type(problem).__name__}: {problem}", hint="mend the function, or its 'arguments'")
+
+    def _record(self, sample: Any, index: int) -> Record:
+        if not isinstance(sample, tuple | list) or len(sample) != 2:
+            raise DataError(
+                f"{self.function}: sample {index} is {type(sample).__name__}, not (inputs, label)", hint="use None for no label"
+            )
+        inputs, label = sample
+        if not isinstance(inputs, dict):
+            inputs = {"text" if isinstance(inputs, str) else "input": inputs}
+        return Record({str(name): value if isinstance(value, str) else np.asarray(value) for name, value in inputs.items()}, label)

@@ -1,0 +1,77 @@
+"""Class scores out of a model's outputs, checked against labels; shared by the classification tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit.core.artifacts import Batch
+from edgekit.core.errors import DataError, closest
+
+
+def pick(outputs: Batch, name: str | None) -> str:
+    """Name of the output that counts: the named one, or the only one.
+
+    Raises:
+        DataError: no such output, or several and none named.
+    """
+    if name is not None:
+        if name not in outputs:
+            raise DataError(f"the model has no output {name!r}", hint=closest(name, outputs))
+        return name
+    if len(outputs) != 1:
+        raise DataError(
+            f"the model has {len(outputs)} outputs ({', '.join(outputs)})",
+            hint=f"say which counts: task option 'output: {next(iter(outputs), '')}'",
+        )
+    return next(iter(outputs))
+
+
+def class_scores(outputs: Batch, name: str | None, samples: int) -> np.ndarray:
+    """Scores [N, classes] in float64.
+
+    Raises:
+        DataError: another shape, another number of samples, fewer than two classes, or NaN.
+    """
+    output = pick(outputs, name)
+    scores = np.asarray(outputs[output])
+    if scores.ndim != 2 or scores.shape[0] != samples or scores.shape[1] < 2:
+        raise DataError(
+            f"output {output!r} is {list(scores.shape)}, a classifier gives [{samples}, classes] for {samples} samples",
+            hint="choose another output or task; task: generic compares any outputs",
+        )
+    return finite(scores, output)
+
+
+def finite(values: np.ndarray, name: str) -> np.ndarray:
+    """The values in float64.
+
+    Raises:
+        DataError: NaN or infinite values.
+    """
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"output {name!r} holds NaN or infinite values", hint="the model overflows: try a wider precision, or look at its weights"
+        )
+    return values
+
+
+def class_indices(labels: Sequence[Any], classes: int) -> np.ndarray:
+    """Labels as int64 [N].
+
+    Raises:
+        DataError: no label, no whole number, or a class that the model does not have.
+    """
+    for label in labels:
+        if label is None:
+            raise DataError("the evaluation set has no labels, this task needs them", hint="give the set labels, or use task: generic")
+        if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            raise DataError(f"label {label!r} is no class index", hint="list the set's 'classes', or set 'first_label'")
+        if not 0 <= label < classes:
+            raise DataError(
+                f"label {label} is beyond the model's {classes} classes (0 to {classes - 1})", hint="is this set meant for this model?"
+            )
+    return np.asarray(labels, np.int64)

@@ -1,0 +1,58 @@
+"""One class a text or pair of texts: accuracy and F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from edgekit.algorithms.metrics import f1_scores
+from edgekit.core.artifacts import Batch
+from edgekit.core.plugin import Task
+from edgekit.tasks._logits import class_indices, class_scores
+
+LABEL, PREDICTION, CLASSES = range(3)
+
+
+class TextClassification(Task):
+    """Accuracy and F1 in percent: ``f1`` of class 1 for two classes (as GLUE does), ``macro_f1`` over the classes that occur for more.
+
+    int8 means dynamic here: static ranges ruin transformers, whose activations have outliers (Bondarenko et al. 2021, arXiv:2109.12948).
+    """
+
+    primary = "accuracy"
+    int8 = "int8-dynamic"
+
+    output: str | None = Field(None, description="Output with the class scores; needed only where the model has several.")
+
+    def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:
+        """Return label, predicted class and number of classes: [N, 3].
+
+        Raises:
+            DataError: outputs that are no class scores, or a label beyond the classes.
+        """
+        scores = class_scores(outputs, self.output, len(labels))
+        truth = class_indices(labels, scores.shape[1])
+        return np.stack([truth, scores.argmax(axis=1), np.full(len(truth), scores.shape[1])], axis=1).astype(np.float64)
+
+    def metrics(self, observations: np.ndarray) -> dict[str, float]:
+        """Accuracy and F1 in percent."""
+        rows = observations.astype(np.int64)
+        labels, predictions, classes = rows[:, LABEL], rows[:, PREDICTION], int(rows[0, CLASSES])
+        scores = f1_scores(labels, predictions, classes)
+        f1 = {"f1": float(np.nan_to_num(scores[1]) * 100)} if classes == 2 else {"macro_f1": float(np.nanmean(scores) * 100)}
+        return {"accuracy": float((labels == predictions).mean() * 100), **f1}
+
+    def predictions(self, observations: np.ndarray) -> np.ndarray:
+        """Predicted class of each text."""
+        return observations[:, PREDICTION].astype(np.int64)
+
+    def groups(self, observations: np.ndarray) -> np.ndarray | None:
+        """True class of each text."""
+        return observations[:, LABEL].astype(np.int64)
+
+    def correct(self, observations: np.ndarray) -> np.ndarray | None:
+        """Whether each text's class was predicted."""
+        return np.asarray(observations[:, LABEL] == observations[:, PREDICTION])
