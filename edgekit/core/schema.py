@@ -84,7 +84,8 @@ def parse(model: type[S], content: Mapping[str, Any], where: str, error: type[In
 
 
 def _explain(model: type[BaseModel], problem: ValidationError, where: str, error: type[InputError]) -> InputError:
-    first = problem.errors()[0]
+    errors = problem.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a mistyped required key is missing as well
     location = ".".join(str(part) for part in first["loc"]) or "content"
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
