@@ -1,0 +1,138 @@
+"""Which models a recipe makes for which target: decided as plain data, before any work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.core.errors import RecipeError, TargetError, closest
+from edgekit.core.plugin import Exporter
+from edgekit.core.registry import names, quantizers_for
+from edgekit.core.target import family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgekit.core.plugin import Task
+    from edgekit.core.recipe import Recipe
+    from edgekit.core.target import Backend, Target
+
+FLOAT = "fp32"
+EXECUTION_ONLY = {"bf16": "bf16"}
+"""Precisions that a runtime computes from the float model, with the runtime setting that asks for it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model for one target.
+
+    Attributes:
+        target: the profile.
+        backend: the runtime it is for.
+        precision: what the report calls it: fp32, bf16, fp16, int8-static, int8-dynamic.
+        quantizer: name of the quantizer that makes it; None when the exported model serves as it is.
+        execution: precision that the runtime is asked to compute in.
+        passed: whether it comes from the checkpoint after the recipe's passes.
+        wanted: whether it may be delivered; an uncompressed export may be a mere yardstick.
+    """
+
+    target: Target
+    backend: Backend
+    precision: str
+    quantizer: str | None
+    execution: str
+    passed: bool
+    wanted: bool
+
+    @property
+    def id(self) -> str:
+        """Name in the report."""
+        return f"{self.target.name}/{self.backend.runtime}-{self.precision}{'' if self.role == 'export' or not self.passed else '+passes'}"
+
+    @property
+    def role(self) -> str:
+        """``export`` for the uncompressed model, else ``candidate``."""
+        return "export" if self.precision == FLOAT and not self.passed else "candidate"
+
+
+def plan_candidates(recipe: Recipe, targets: Sequence[Target], task: Task, *, measurable: Sequence[bool]) -> list[Candidate]:
+    """Decide what to make.
+
+    A target that can be measured here gets every runtime it has, since only measuring tells which is fastest; any other gets its
+    preferred runtime, or the ones that the recipe names. Every runtime gets the uncompressed export as its yardstick.
+
+    Raises:
+        RecipeError: an unknown format.
+        TargetError: a target does not run a wanted format or runtime, or can't compute a wanted precision in any of them.
+    """
+    for name in recipe.formats:
+        if name not in exportable():
+            raise RecipeError(f"unknown format {name!r}", hint=closest(name, exportable()))
+    found: list[Candidate] = []
+    for target, measured in zip(targets, measurable, strict=True):
+        backends = _backends(recipe, target, all_of_them=measured)
+        made = [c for backend in backends for c in _of_backend(recipe, target, backend, task)]
+        if recipe.precisions and not any(c.wanted for c in made):
+            wish = ", ".join(recipe.precisions)
+            offered = sorted({p for b in backends for p in b.precisions})
+            raise TargetError(
+                f"{target.name} computes {wish} in none of {', '.join(b.runtime for b in backends)}",
+                hint=f"use one of: {', '.join(offered)}",
+            )
+        found += made
+    return found
+
+
+def exportable() -> list[str]:
+    """Formats that can be delivered; PyTorch's own serves as the original only."""
+    return [name for name in names(Exporter) if name != "torch"]
+
+
+def _backends(recipe: Recipe, target: Target, *, all_of_them: bool) -> list[Backend]:
+    for runtime in recipe.runtimes:
+        target.backend(runtime=runtime)
+    for name in recipe.formats:
+        target.backend(format=name)
+    fitting = [
+        b
+        for b in target.backends
+        if (not recipe.formats or b.format in recipe.formats)
+        and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
+    ]
+    if not fitting:
+        raise TargetError(
+            f"{target.name} runs none of the wanted formats in the wanted runtimes",
+            hint="it has " + ", ".join(f"{b.runtime} ({b.format})" for b in target.backends),
+        )
+    if all_of_them or recipe.runtimes:
+        return fitting
+    return [next(b for b in fitting if b.format == name) for name in recipe.formats] or fitting[:1]
+
+
+def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) -> list[Candidate]:
+    wishes = recipe.precisions or _worth_trying(backend)
+    passed = bool(recipe.passes)
+    found = [Candidate(target, backend, FLOAT, None, "f32", passed=False, wanted=not recipe.precisions or FLOAT in wishes)]
+    for wish in wishes:
+        precision = task.int8 if wish == "int8" else wish
+        if family(precision) not in backend.precisions:
+            continue
+        if precision == FLOAT and not passed:
+            continue
+        quantizer = None
+        if precision != FLOAT and precision not in EXECUTION_ONLY:
+            fitting = quantizers_for(backend.format, precision)
+            if not fitting:
+                raise TargetError(f"{backend.format} has no quantizer for {precision}", hint="choose int8-static, int8-dynamic or fp16")
+            quantizer = fitting[0]
+        found.append(Candidate(target, backend, precision, quantizer, EXECUTION_ONLY.get(precision, "f32"), passed=passed, wanted=True))
+    return found
+
+
+def _worth_trying(backend: Backend) -> tuple[str, ...]:
+    """Precisions that may pay on a backend; fp16 where int8 is not to be had."""
+    wishes = [FLOAT]
+    wishes += [p for p in ("bf16", "int8") if p in backend.precisions]
+    if "int8" not in backend.precisions and "fp16" in backend.precisions:
+        wishes.append("fp16")
+    return tuple(wishes)

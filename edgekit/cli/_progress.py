@@ -1,0 +1,76 @@
+"""Progress on stderr: a live line on a terminal, one plain line a stage elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from edgekit.core.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+
+@contextmanager
+def listener() -> Iterator[Progress]:
+    """Listen to a run in the way that fits stderr."""
+    if not sys.stderr.isatty():
+        yield Plain(sys.stderr)
+        return
+    with _bar() as bar:
+        yield Live(bar)
+
+
+class Plain(Progress):
+    """One line a stage, for build logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._began = time.monotonic()
+
+    def stage(self, name: str, *, cached: bool = False) -> None:
+        """Write the stage's name and the time since the run began."""
+        self._stream.write(f"[{time.monotonic() - self._began:6.1f} s] {name}{' (stored)' if cached else ''}\n")
+        self._stream.flush()
+
+    def advance(self, done: int, total: int) -> None:
+        """Stay silent: a log is no place for a bar."""
+
+    def note(self, text: str) -> None:
+        """Write the note."""
+        self._stream.write(f"           {text}\n")
+
+
+class Live(Progress):
+    """A bar for the current stage; finished stages scroll up."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None)
+
+    def stage(self, name: str, *, cached: bool = False) -> None:
+        """Begin a new bar."""
+        if cached:
+            self._bar.console.print(f"  [dim]{name} (stored)[/dim]")
+            return
+        self._bar.update(self._task, description=name, completed=0, total=None)
+
+    def advance(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Print above the bar."""
+        self._bar.console.print(text)
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+    return Bar(*columns, console=Console(stderr=True), transient=True)

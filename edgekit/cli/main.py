@@ -1,0 +1,93 @@
+"""The ``edgekit`` program: finds the commands, runs one, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import traceback
+from pathlib import Path
+
+import typer
+
+from edgekit.core.errors import EdgekitError
+
+ORDER = ("compress", "inspect", "validate", "benchmark", "compare", "targets", "doctor")
+
+
+def build(only: str | None = None) -> typer.Typer:
+    """Make the application; a file of this folder is a command and its function ``command`` is what runs.
+
+    Args:
+        only: import this command alone, since the others are not needed to run it.
+    """
+    app = typer.Typer(
+        name="edgekit",
+        help="Take a pretrained checkpoint to a validated model for ONNX Runtime, OpenVINO or TFLite on a target device.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(invoke_without_command=True)
+    def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        if version:
+            import edgekit
+
+            sys.stdout.write(f"edgekit {edgekit.__version__}\n")
+            raise typer.Exit
+
+    known = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name != "main" and not m.name.startswith("_")]
+    for name in sorted(known, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
+        if only in known and name != only:
+            continue
+        app.command(name)(importlib.import_module(f"edgekit.cli.{name}").command)
+    return app
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program and return its exit code: 0 success, 1 a gate failed, 2 wrong input, 3 environment, 4 internal error."""
+    import click
+
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        code = build(command)(args=arguments, standalone_mode=False)
+    except EdgekitError as problem:
+        _say(problem.message, problem.hint)
+        return problem.exit_code
+    except click.ClickException as problem:
+        _say(problem.format_message(), "edgekit --help, or edgekit COMMAND --help, shows what is possible")
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted", "run the same command again; finished stages are kept")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as problem:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(
+            f"internal error: {type(problem).__name__}: {problem}",
+            f"this is a bug in edgekit ({_where(problem)}); please report it",
+        )
+        return 4
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str, hint: str) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    if hint:
+        sys.stderr.write(f"hint: {' '.join(hint.split())}\n")
+
+
+def _where(problem: BaseException) -> str:
+    frames = traceback.extract_tb(problem.__traceback__)
+    inside = [f for f in frames if "edgekit" in f.filename] or frames
+    return f"{Path(inside[-1].filename).name}:{inside[-1].lineno}" if inside else "unknown place"

@@ -1,0 +1,90 @@
+"""From the words of a recipe to the source and the data sets they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core.errors import DataError, RecipeError, SourceError
+from edgekit.core.factories import anchor
+from edgekit.core.plugin import Source
+from edgekit.core.registry import create, load, names
+from edgekit.core.resources import expand
+
+if TYPE_CHECKING:
+    from edgekit.core.plugin import DataSet
+    from edgekit.core.recipe import PluginWish, Recipe
+
+
+def open_source(wish: PluginWish, base: Path) -> Source:
+    """Make the source plugin that a recipe's ``model`` means; paths start from ``base``.
+
+    Raises:
+        RecipeError: no path, or options that the source does not know.
+        SourceError: no source takes such a file.
+    """
+    options = resolved(wish, base)
+    if "use" not in options:
+        options["use"] = _source_for(options["path"])
+    if options["use"] == "pytorch" and "arch" not in options:
+        raise RecipeError(
+            f"{options['path']}: a state dict needs the architecture it belongs to",
+            hint="add --arch file.py:factory (or 'arch:' to the recipe's model)",
+        )
+    return create(Source, options, "model")
+
+
+def resolved(wish: PluginWish, base: Path) -> dict[str, Any]:
+    """Return a model wish as a mapping with absolute paths; a hub id stays as it is.
+
+    Raises:
+        RecipeError: the wish names no path.
+    """
+    options: dict[str, Any] = {"path": wish} if isinstance(wish, str) else dict(wish)
+    if not isinstance(options.get("path"), str):
+        raise RecipeError("model: names no path", hint="add 'path: FILE'")
+    local = expand(options["path"], base)
+    if local.exists() or local.suffix or options["path"].startswith((".", "/", "~", "$")):
+        options["path"] = str(local)
+    if isinstance(options.get("arch"), str):
+        options["arch"] = anchor(options["arch"], base)
+    return options
+
+
+def _source_for(path: str) -> str:
+    fitting = [name for name in names(Source) if load(Source, name).recognises(path)]
+    if fitting:
+        return fitting[0]
+    if not Path(path).exists():
+        raise SourceError(f"{path}: no such file or folder", hint="check the path; relative paths start from the recipe's folder")
+    raise SourceError(
+        f"{path}: no source takes such a file",
+        hint=f"give a state dict, an .onnx file or a save_pretrained folder ({', '.join(names(Source))})",
+    )
+
+
+def open_data(recipe: Recipe) -> tuple[DataSet | None, DataSet | None]:
+    """Open the recipe's calibration and evaluation sets.
+
+    Raises:
+        DataError: a set that can't be used, or none at all.
+    """
+    from edgekit.data import open_dataset
+
+    choice = recipe.data
+    if choice.calibration is None and choice.evaluation is None:
+        raise DataError("a run needs data: real inputs to calibrate, verify and judge with", hint="name a set with --data SET.yaml")
+    model = model_folder(recipe.model, recipe.base)
+    calibration = evaluation = None
+    if choice.calibration is not None:
+        calibration = open_dataset(choice.calibration, role="calibration", base=recipe.base, model=model)
+    if choice.evaluation is not None:
+        evaluation = open_dataset(choice.evaluation, role="evaluation", base=recipe.base, model=model)
+    return calibration, evaluation
+
+
+def model_folder(wish: str | Mapping[str, Any], base: Path) -> Path | None:
+    """Folder of a checkpoint that may bring its own tokenizer."""
+    path = Path(resolved(dict(wish) if isinstance(wish, Mapping) else wish, base)["path"])
+    return path if path.is_dir() else None

@@ -1,0 +1,192 @@
+"""One run from checkpoint to verdict; the only file that knows the order of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import edgekit
+from edgekit import gate
+from edgekit.candidates import FLOAT, Candidate, plan_candidates
+from edgekit.core.artifacts import Artifact, Checkpoint
+from edgekit.core.machine import this_machine
+from edgekit.core.plugin import Exporter, Pass, Quantizer, RuntimeSettings, Task
+from edgekit.core.progress import Progress, Silent
+from edgekit.core.registry import create, name_of
+from edgekit.core.report import ModelResult, Provenance, Report, Status, TargetResult
+from edgekit.core.store import Store
+from edgekit.core.target import Target, load_target
+from edgekit.delivery import deliver, free_folder
+from edgekit.opening import open_data, open_source
+from edgekit.results import Entrant, measure
+from edgekit.stages import Stages, runtime_packages, versions
+
+if TYPE_CHECKING:
+    from edgekit.core.recipe import Recipe
+
+ORIGINAL = "original"
+NATIVE = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
+"""Runtime in which a model of a format runs as it came."""
+LIBRARIES = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "nncf",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "safetensors",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A candidate that has been made."""
+
+    candidate: Candidate
+    artifact: Artifact
+    notes: tuple[str, ...] = ()
+
+
+def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress: Progress | None = None) -> Report:
+    """Run a recipe: make the candidates, measure them, choose, and write models and report below ``out``.
+
+    Args:
+        recipe: what to make.
+        out: run folder; an earlier run's folder there is replaced in one step.
+        store: where stage results are kept; the user's store by default.
+        progress: told how far the run has come.
+
+    Raises:
+        EdgekitError: anything wrong with the recipe, its files or the machine.
+    """
+    free_folder(out)
+    targets = [load_target(name) for name in recipe.targets]
+    task = create(Task, recipe.task, "task")
+    source = open_source(recipe.model, recipe.base)
+    passes = [create(Pass, wish, f"passes.{i}") for i, wish in enumerate(recipe.passes)]
+    candidates = plan_candidates(recipe, targets, task, measurable=[t.measurable_on(this_machine()) for t in targets])
+    calibration, evaluation = open_data(recipe)
+    stages = Stages(recipe, store or Store(), progress or Silent(), calibration=calibration, evaluation=evaluation, task=task)
+
+    stages.disjoint()
+    checkpoint = stages.checkpoint(source)
+    improved = checkpoint
+    for work in passes:
+        improved = stages.improved(improved, work)
+    original = _as_it_came(stages, checkpoint)
+    built = [_build(stages, candidate, improved if candidate.passed else checkpoint, recipe) for candidate in candidates]
+    field = [_original_entrant(original, targets[0]), *(_entrant(b, built) for b in built)]
+    results = measure(stages, field, task=task, evaluation=evaluation, measuring=recipe.measure, seed=recipe.seed)
+
+    judged = [gate.annotate(result, results, recipe.budget) for result in results]
+    outcomes = [_outcome(target, judged, built, recipe) for target in targets]
+    status = worst([outcome.status for outcome in outcomes])
+    report = Report(
+        name=recipe.name,
+        status=status,
+        summary=gate.summary(status, outcomes, judged),
+        task=name_of(task),
+        budget=recipe.budget,
+        models=_with_files(judged, outcomes, built),
+        targets=tuple(outcomes),
+        notes=checkpoint.notes,
+        stages=tuple(stages.records),
+        provenance=Provenance(
+            edgekit=edgekit.__version__,
+            packages=versions(sorted({*LIBRARIES, *(p for entrant in field for p in runtime_packages(entrant.runtime))})),
+            machine=this_machine(),
+            source={"plugin": checkpoint.source, "digest": checkpoint.digest, **checkpoint.description},
+            calibration=calibration.provenance if calibration else None,
+            evaluation=evaluation.provenance if evaluation else None,
+            seed=recipe.seed,
+        ),
+    )
+    deliver(report, recipe, {b.candidate.id: b.artifact for b in built}, out)
+    return report
+
+
+def _as_it_came(stages: Stages, checkpoint: Checkpoint) -> Artifact:
+    """The model in its own framework: PyTorch, or the ready graph itself."""
+    kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
+    return stages.exported(checkpoint, create(Exporter, kind, "exporters"))
+
+
+def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe: Recipe) -> Built:
+    backend = candidate.backend
+    wish: dict[str, Any] = {"use": backend.format}
+    if backend.opset is not None:
+        wish["opset"] = backend.opset
+    model = stages.exported(checkpoint, create(Exporter, wish, "exporters"))
+    reference = _as_it_came(stages, checkpoint)
+    found = stages.verified(model, backend.stand_in or backend.runtime, reference, NATIVE[reference.format])
+    if candidate.quantizer is None:
+        return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
+    quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": recipe.quantization.model_dump()}, "quantization")
+    return Built(candidate, stages.quantized(model, quantizer, backend.int8))
+
+
+def _original_entrant(model: Artifact, target: Target) -> Entrant:
+    settings = RuntimeSettings(threads=target.threads)
+    return Entrant(ORIGINAL, "original", model, NATIVE[model.format], settings, FLOAT)
+
+
+def _entrant(built: Built, field: Sequence[Built]) -> Entrant:
+    candidate = built.candidate
+    backend, target = candidate.backend, candidate.target
+    yardstick = next(b.candidate.id for b in field if b.candidate.role == "export" and b.candidate.backend == backend)
+    return Entrant(
+        id=candidate.id,
+        role=candidate.role,
+        artifact=built.artifact,
+        runtime=backend.stand_in or backend.runtime,
+        settings=RuntimeSettings(threads=target.threads, precision=candidate.execution),
+        precision=candidate.precision,
+        target=target.name,
+        deployed_in=backend.runtime,
+        at_hand=backend.stand_in is None and target.measurable_on(this_machine()),
+        yardstick=yardstick,
+        notes=built.notes,
+    )
+
+
+def _outcome(target: Target, results: Sequence[ModelResult], built: Sequence[Built], recipe: Recipe) -> TargetResult:
+    mine = {b.candidate.id: b for b in built if b.candidate.target == target and b.candidate.wanted}
+    chosen, reason = gate.choose([r for r in results if r.id in mine], recipe.budget, recipe.choose)
+    best = mine[chosen]
+    result = next(r for r in results if r.id == chosen)
+    checks = gate.check(result, recipe.budget)
+    return TargetResult(
+        target=target.name,
+        title=target.title,
+        chosen=chosen,
+        reason=reason,
+        status=gate.status(checks),
+        checks=checks,
+        command=best.candidate.backend.command_for(best.artifact.file, result.precision, _shapes(best.artifact)),
+    )
+
+
+def _shapes(artifact: Artifact) -> dict[str, list[int]]:
+    """Shapes for one sample, of the inputs whose axes vary."""
+    varying = [spec for spec in artifact.inputs if any(isinstance(axis, str) for axis in spec.shape)]
+    return {spec.name: [1 if isinstance(axis, str) else axis for axis in spec.shape] for spec in varying}
+
+
+def _with_files(results: Sequence[ModelResult], outcomes: Sequence[TargetResult], built: Sequence[Built]) -> tuple[ModelResult, ...]:
+    """Fill in where the delivered models lie."""
+    delivered = {outcome.chosen for outcome in outcomes}
+    files = {b.candidate.id: f"{b.candidate.target.name}/{b.artifact.file}" for b in built if b.candidate.id in delivered}
+    return tuple(result.model_copy(update={"file": files.get(result.id)}) for result in results)
+
+
+def worst(states: Sequence[Status]) -> Status:
+    """Return the gravest of some verdicts."""
+    order: tuple[Status, ...] = ("fail", "inconclusive", "not measured", "pass")
+    return next(state for state in order if state in states)

@@ -1,0 +1,285 @@
+"""The stages of a run, each a function of digests: what is in the store is not done again.
+
+Stages load heavy libraries only when there is work; a run whose results are all stored never imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step
+from edgekit.core.machine import this_machine
+from edgekit.core.modules import load_module, save_module
+from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
+from edgekit.core.registry import create, name_of, qualified
+from edgekit.core.report import Memory, Size, StageRecord
+from edgekit.core.store import StageKey, Store, code_digest, package_version
+
+if TYPE_CHECKING:
+    from edgekit.core.plugin import DataSet
+    from edgekit.core.progress import Progress
+    from edgekit.core.quantization import Int8Scheme
+    from edgekit.core.recipe import Measuring, Recipe
+    from edgekit.evaluation.latency import Timing
+    from edgekit.results import Entrant
+
+ENVIRONMENTS = {"tflite_runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4")}
+"""Runtimes that can't share edgekit's environment, with the packages of their own."""
+FIDELITY_SAMPLES = 8
+
+
+class Stages:
+    """Runs stages against a store and keeps a record of each."""
+
+    def __init__(
+        self, recipe: Recipe, store: Store, progress: Progress, *, calibration: DataSet | None, evaluation: DataSet | None, task: Task
+    ) -> None:
+        self._recipe = recipe
+        self._store = store
+        self._progress = progress
+        self._calibration = calibration
+        self._evaluation = evaluation
+        self._task = task
+        self.records: list[StageRecord] = []
+
+    def checkpoint(self, source: Source) -> Checkpoint:
+        """Bring the model in."""
+
+        def make(out: Path) -> None:
+            source.check_packages()
+            source.fetch(out, self._plain_context())
+
+        options = {**_options(source), "auto_class": self._task.auto_class}
+        return Checkpoint.load(self._run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
+
+    def improved(self, checkpoint: Checkpoint, work: Pass) -> Checkpoint:
+        """Run one pass: plan, perform, save weights and plan."""
+
+        def make(out: Path) -> None:
+            work.check_packages()
+            module = load_module(checkpoint)
+            context = self._context(None)
+            plan = work.plan(module, context)
+            better = work.perform(module, plan, context)
+            steps = (*checkpoint.steps, Step(name_of(work), plan))
+            (out / "plan.json").write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+            save_module(better, out, source=checkpoint.source, description=checkpoint.description, notes=checkpoint.notes, steps=steps)
+
+        inputs = {"checkpoint": checkpoint.digest, "calibration": _digest(self._calibration)}
+        return Checkpoint.load(self._run("pass", work, {**_options(work), "seed": self._recipe.seed}, inputs, ("torch",), make))
+
+    def exported(self, checkpoint: Checkpoint, exporter: Exporter) -> Artifact:
+        """Write a checkpoint in a model format."""
+
+        def make(out: Path) -> None:
+            exporter.check_packages()
+            exporter.export(checkpoint, out, self._context(None))
+
+        inputs = {"checkpoint": checkpoint.digest, "example": _digest(self._calibration or self._evaluation)}
+        return Artifact.load(self._run("export", exporter, _options(exporter), inputs, exporter.packages, make))
+
+    def quantized(self, model: Artifact, quantizer: Quantizer, scheme: Int8Scheme | None) -> Artifact:
+        """Plan and perform a change of precision."""
+
+        def make(out: Path) -> None:
+            quantizer.check_packages()
+            context = self._context(scheme)
+            quantizer.perform(model, quantizer.plan(model, context), out, context)
+
+        options = {**_options(quantizer), "scheme": scheme.model_dump() if scheme else None, "seed": self._recipe.seed}
+        inputs = {"model": model.digest, "calibration": _digest(self._calibration) if quantizer.calibrates else ""}
+        return Artifact.load(self._run("quantize", quantizer, options, inputs, quantizer.packages, make))
+
+    def verified(self, model: Artifact, runtime: str, reference: Artifact, reference_runtime: str) -> dict[str, Any]:
+        """Compare an export with the original on real inputs; a mismatch is an error."""
+        from edgekit.evaluation import fidelity
+
+        def make(out: Path) -> None:
+            inputs = [self._example, *(batch for batch, _ in self._samples.batches(1, limit=FIDELITY_SAMPLES))]
+            with self._open(reference, reference_runtime) as original:
+                expected = [(batch, original.run(batch)) for batch in inputs]
+            with self._open(model, runtime) as session:
+                found = fidelity.verify(session, expected)
+            (out / "fidelity.json").write_text(json.dumps(asdict(found), sort_keys=True), encoding="utf-8")
+
+        inputs = {"model": model.digest, "reference": reference.digest, "samples": _digest(self._samples)}
+        options = {"runtime": runtime}
+        path = self._run("verify", "evaluation.fidelity", options, inputs, _packages(runtime, reference_runtime), make)
+        content: dict[str, Any] = json.loads((path / "fidelity.json").read_text(encoding="utf-8"))
+        return content
+
+    def observed(self, model: Artifact, runtime: str, settings: RuntimeSettings, *, original: Path | None) -> Path:
+        """Run the evaluation set through a model and keep what the task observes."""
+        from edgekit.evaluation import accuracy
+
+        data = self._evaluation
+        if data is None:
+            raise ValueError("observing needs an evaluation set")
+
+        def make(out: Path) -> None:
+            with self._open(model, runtime, settings) as session:
+                accuracy.observe(session, data, self._task, out, original=original, progress=self._progress)
+
+        options = {"runtime": runtime, **asdict(settings), "task": qualified(self._task), **_options(self._task)}
+        inputs = {
+            "model": model.digest,
+            "data": data.digest,
+            "task": code_digest(qualified(self._task)),
+            "original": original.name if original else "",
+        }
+        return self._run("evaluate", "evaluation.accuracy", options, inputs, _packages(runtime), make)
+
+    def raced(self, field: Sequence[Entrant], measuring: Measuring) -> dict[str, Timing]:
+        """Measure the latency of all entrants in interleaved rounds."""
+        from edgekit.evaluation import latency
+
+        def make(out: Path) -> None:
+            contestants = [latency.Contestant(e.id, e.artifact.model, e.runtime, e.settings, host_of(e.runtime, fresh=True)) for e in field]
+            for name, timing in latency.race(contestants, self._one_sample, measuring, self._progress).items():
+                timing.save(out / files[name])
+
+        files = {entrant.id: f"{index}.json" for index, entrant in enumerate(field)}
+        options = {
+            "rounds": measuring.rounds,
+            "round_seconds": measuring.round_seconds,
+            "machine": this_machine().model_dump(mode="json"),
+            "field": [[e.id, e.runtime, asdict(e.settings)] for e in field],
+        }
+        inputs = {**{entrant.id: entrant.artifact.digest for entrant in field}, "sample": _digest(self._samples)}
+        packages = _packages(*(entrant.runtime for entrant in field))
+        path = self._run("time", "evaluation.latency", options, inputs, packages, make)
+        return {name: latency.Timing.load(path / file) for name, file in files.items()}
+
+    def weighed(self, model: Artifact, runtime: str, settings: RuntimeSettings) -> Memory:
+        """Measure the peak memory of a process that only loads and runs the model."""
+        from edgekit.evaluation import memory
+
+        def make(out: Path) -> None:
+            with open_session(model.model, runtime, settings, fresh=True) as session:
+                for _ in range(3):
+                    session.run(self._one_sample)
+                (out / "memory.json").write_text(memory.peak(session).model_dump_json(), encoding="utf-8")
+
+        options = {"runtime": runtime, **asdict(settings), "machine": this_machine().model_dump(mode="json")}
+        inputs = {"model": model.digest, "sample": _digest(self._samples)}
+        path = self._run("weigh", "evaluation.memory", options, inputs, _packages(runtime), make)
+        return Memory.model_validate_json((path / "memory.json").read_text(encoding="utf-8"))
+
+    def sized(self, model: Artifact) -> Size:
+        """Measure bytes on disk, raw and compressed."""
+        from edgekit.evaluation import size
+
+        def make(out: Path) -> None:
+            (out / "size.json").write_text(size.size_of(model).model_dump_json(), encoding="utf-8")
+
+        path = self._run("size", "evaluation.size", {}, {"model": model.digest}, ("zstandard",), make)
+        return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
+
+    def disjoint(self) -> None:
+        """Check by hash that calibration and evaluation share no sample."""
+        from edgekit.data import check_disjoint
+
+        calibration, evaluation = self._calibration, self._evaluation
+        if calibration is None or evaluation is None:
+            return
+        inputs = {"calibration": calibration.digest, "evaluation": evaluation.digest}
+        self._run("check data", "data", {}, inputs, (), lambda out: check_disjoint(calibration, evaluation))
+
+    @cached_property
+    def _samples(self) -> DataSet:
+        data = self._calibration or self._evaluation
+        if data is None:
+            raise ValueError("a run needs data")
+        return data
+
+    @cached_property
+    def _one_sample(self) -> Batch:
+        return next(self._samples.batches(1, limit=1))[0]
+
+    @cached_property
+    def _example(self) -> Batch:
+        """A batch of three: exports are traced with two and must run with any number."""
+        return next(self._samples.batches(3, limit=3))[0]
+
+    def _plain_context(self) -> Context:
+        return Context(example={}, seed=self._recipe.seed, progress=self._progress, auto_class=self._task.auto_class)
+
+    def _context(self, scheme: Int8Scheme | None) -> Context:
+        return Context(
+            example=self._one_sample,
+            calibration=self._calibration,
+            scheme=scheme,
+            seed=self._recipe.seed,
+            progress=self._progress,
+            auto_class=self._task.auto_class,
+        )
+
+    def _open(self, model: Artifact, runtime: str, settings: RuntimeSettings | None = None) -> Session:
+        return open_session(model.model, runtime, settings or RuntimeSettings(), fresh=False)
+
+    def _run(
+        self,
+        stage: str,
+        plugin: Plugin | str,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        packages: Sequence[str],
+        make: Callable[[Path], None],
+    ) -> Path:
+        name = plugin if isinstance(plugin, str) else qualified(plugin)
+        key = StageKey(stage, name, options, inputs, tuple(packages))
+        began = time.perf_counter()
+        label = f"{stage} {name.rpartition('.')[2]}"
+
+        def announced(out: Path) -> None:
+            self._progress.stage(label)
+            make(out)
+
+        result = self._store.stage(key, announced)
+        if result.cached:
+            self._progress.stage(label, cached=True)
+        seconds = round(time.perf_counter() - began, 3)
+        self.records.append(StageRecord(stage=stage, plugin=name, key=result.key, cached=result.cached, seconds=seconds))
+        return result.path
+
+
+def host_of(runtime: str, *, fresh: bool) -> Host:
+    """Choose where a runtime runs: its own environment if it needs one, else a fresh process or this one."""
+    if runtime in ENVIRONMENTS:
+        return create(Host, {"use": "venv", "packages": ENVIRONMENTS[runtime]}, "host")
+    return create(Host, "fresh_process" if fresh else "in_process", "host")
+
+
+def open_session(model: Path, runtime: str, settings: RuntimeSettings, *, fresh: bool) -> Session:
+    """Load a model file in a runtime."""
+    return host_of(runtime, fresh=fresh).open(model, runtime, settings)
+
+
+def runtime_packages(runtime: str) -> tuple[str, ...]:
+    """Distributions whose versions decide what a runtime computes."""
+    return tuple(importlib.import_module(f"edgekit.runner.runtimes.{runtime}").PACKAGES)
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of the installed ones among some distributions."""
+    found = {name: package_version(name) for name in names}
+    return {name: version for name, version in found.items() if version != "absent"}
+
+
+def _packages(*runtimes: str) -> tuple[str, ...]:
+    return tuple(sorted({name for runtime in runtimes for name in runtime_packages(runtime)}))
+
+
+def _options(plugin: Plugin) -> dict[str, Any]:
+    return plugin.model_dump(mode="json")
+
+
+def _digest(data: DataSet | None) -> str:
+    return data.digest if data else ""
