@@ -26,11 +26,16 @@ class Loader(Reader):
     """
 
     function: str = Field(description="file.py:function or package.module:function.")
+    files_read: tuple[str, ...] = Field(
+        (), alias="files", description="Files the function reads: its first arguments, checked and digested."
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the function.")
 
     def files(self, base: Path) -> list[Path]:
-        """None: what the function reads can't be known, so the samples themselves make the digest."""
-        return []
+        """The declared files and the function's own; none where none are declared, for then only the samples themselves can be digested."""
+        where, _ = split_reference(self.function, DataError)
+        code = [expand(where, base)] if where.endswith(".py") else []
+        return [*self._paths(base), *code] if self.files_read else []
 
     def count(self, base: Path) -> int:
         """Length of what the function returns; counted where it has none.
@@ -69,12 +74,15 @@ class Loader(Reader):
         where, name = split_reference(self.function, DataError)
         function = find_function(f"{expand(where, base)}:{name}" if where.endswith(".py") else self.function, DataError)
         try:
-            samples = function(**self.arguments)
+            samples = function(*self._paths(base), **self.arguments)
         except Exception as problem:
             raise self._raised(problem) from problem
         if not isinstance(samples, Iterable):
             raise DataError(f"{self.function} returned {type(samples).__name__}", hint="return a list or generator of (inputs, label)")
         return samples
+
+    def _paths(self, base: Path) -> list[Path]:
+        return [expand(path, base) for path in self.files_read]
 
     def _guarded(self, samples: Iterator[Any]) -> Iterator[Any]:
         while True:
