@@ -37,8 +37,9 @@ def open_dataset(reference: str, *, role: Role, base: Path, model: Path | None =
     """
     path, wanted = find(reference, base)
     spec = load_spec(path)
-    split = choose_split(spec, path.stem, wanted, role)
-    name = f"{path.stem}:{split}" if split else path.stem
+    name = spec.name or path.stem
+    split = choose_split(spec, name, wanted, role)
+    name = f"{name}:{split}" if split else name
     return StoredSet(name, spec, spec.select(split), path.parent, model, limit)
 
 

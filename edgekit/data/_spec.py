@@ -62,6 +62,7 @@ class DataSetSpec(Selection):
     """A described set; a split overrides its ``read`` option by option, everything else as a whole."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
+    name: str = Field("", description="Short name; the file's where left out.")
     title: str = Field("", description="What the set is called among people.")
     description: str = Field("", description="What is in it.")
     origin: Origin = Origin()
