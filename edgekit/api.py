@@ -98,6 +98,81 @@ def _name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "model"
 
 
+def validate(
+    candidate: str | Path,
+    *,
+    reference: str,
+    data: str,
+    arch: str | None = None,
+    task: str | None = None,
+    runtime: str | None = None,
+    budget: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure an existing model against its original.
+
+    Args:
+        candidate: .onnx, .tflite or OpenVINO .xml file.
+        reference: the original: checkpoint, folder, hub id or .onnx.
+        data: evaluation set, YAML file or bundled name.
+        arch: ``file.py:factory`` of a PyTorch original.
+        task: plugin that judges; ``generic`` by default.
+        runtime: runs the candidate; the format's usual one by default.
+        budget: fields of :class:`edgekit.core.recipe.Budget`.
+        out: folder for the report; none is written without it.
+        progress: told how far it has come.
+
+    Raises:
+        EdgekitError: wrong input or an environment that lacks something.
+    """
+    from edgekit import judging
+    from edgekit.delivery import deliver, free_folder
+
+    recipe = resolve(reference, arch=arch, task=task, data=data, budget=budget)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"calibration": None})})
+    if out is not None:
+        free_folder(out)
+    report = judging.validate(Path(candidate), recipe, runtime=runtime, progress=progress)
+    if out is not None:
+        deliver(report, recipe, {}, out)
+    return report
+
+
+def benchmark(
+    models: Sequence[str | Path],
+    *,
+    data: str | None = None,
+    runtime: str | None = None,
+    rounds: int = 10,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Race existing models of one network; speedups in the report are against the first.
+
+    Raises:
+        EdgekitError: wrong input or an environment that lacks something.
+    """
+    from edgekit import judging
+    from edgekit.delivery import deliver, free_folder
+
+    content = {
+        "schema": 1,
+        "name": "benchmark",
+        "base": Path.cwd(),
+        "model": {"path": str(models[0]) if models else ""},
+        "data": data or {},
+        "measure": {"rounds": rounds},
+    }
+    recipe = parse(Recipe, content, "benchmark")
+    if out is not None:
+        free_folder(out)
+    report = judging.benchmark([Path(m) for m in models], recipe, runtime=runtime, progress=progress)
+    if out is not None:
+        deliver(report, recipe, {}, out)
+    return report
+
+
 def inspect(model: str | Path) -> Inspection:
     """Describe a model file without running it."""
     from edgekit.inspection import inspect as inspect_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.errors import RecipeError, TargetError, closest
 from edgekit.core.plugin import Exporter
@@ -50,7 +50,7 @@ class Candidate:
         return f"{self.target.name}/{self.backend.runtime}-{self.precision}{'' if self.role == 'export' or not self.passed else '+passes'}"
 
     @property
-    def role(self) -> str:
+    def role(self) -> Literal["export", "candidate"]:
         """``export`` for the uncompressed model, else ``candidate``."""
         return "export" if self.precision == FLOAT and not self.passed else "candidate"
 
@@ -96,8 +96,7 @@ def _backends(recipe: Recipe, target: Target, *, all_of_them: bool) -> list[Back
     fitting = [
         b
         for b in target.backends
-        if (not recipe.formats or b.format in recipe.formats)
-        and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
+        if (not recipe.formats or b.format in recipe.formats) and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
     ]
     if not fitting:
         raise TargetError(

@@ -51,7 +51,7 @@ def deliver(report: Report, recipe: Recipe, artifacts: Mapping[str, Artifact], o
     try:
         work.mkdir(parents=True)
         for target in report.targets:
-            if target.chosen is not None:
+            if target.chosen is not None and target.chosen in artifacts:
                 _copy(artifacts[target.chosen], work / target.target)
         for name in names(Writer):
             writer = load(Writer, name)()

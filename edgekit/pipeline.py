@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import edgekit
 from edgekit import gate
 from edgekit.candidates import FLOAT, Candidate, plan_candidates
 from edgekit.core.artifacts import Artifact, Checkpoint
@@ -15,34 +14,18 @@ from edgekit.core.machine import this_machine
 from edgekit.core.plugin import Exporter, Pass, Quantizer, RuntimeSettings, Task
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
-from edgekit.core.report import ModelResult, Provenance, Report, Status, TargetResult
+from edgekit.core.report import ModelResult, Report, Status, TargetResult
 from edgekit.core.store import Store
 from edgekit.core.target import Target, load_target
 from edgekit.delivery import deliver, free_folder
 from edgekit.opening import open_data, open_source
-from edgekit.results import Entrant, measure
-from edgekit.stages import Stages, runtime_packages, versions
+from edgekit.results import Entrant, measure, provenance
+from edgekit.stages import NATIVE, Stages
 
 if TYPE_CHECKING:
     from edgekit.core.recipe import Recipe
 
 ORIGINAL = "original"
-NATIVE = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
-"""Runtime in which a model of a format runs as it came."""
-LIBRARIES = (
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "litert-torch",
-    "nncf",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "openvino",
-    "safetensors",
-    "torch",
-    "transformers",
-)
 
 
 @dataclass(frozen=True)
@@ -98,15 +81,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
         targets=tuple(outcomes),
         notes=checkpoint.notes,
         stages=tuple(stages.records),
-        provenance=Provenance(
-            edgekit=edgekit.__version__,
-            packages=versions(sorted({*LIBRARIES, *(p for entrant in field for p in runtime_packages(entrant.runtime))})),
-            machine=this_machine(),
-            source={"plugin": checkpoint.source, "digest": checkpoint.digest, **checkpoint.description},
-            calibration=calibration.provenance if calibration else None,
-            evaluation=evaluation.provenance if evaluation else None,
-            seed=recipe.seed,
-        ),
+        provenance=provenance(field, checkpoint, calibration, evaluation, recipe.seed),
     )
     deliver(report, recipe, {b.candidate.id: b.artifact for b in built}, out)
     return report

@@ -9,15 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import edgekit
 from edgekit.core.artifacts import Artifact
+from edgekit.core.machine import this_machine
 from edgekit.core.plugin import RuntimeSettings
-from edgekit.core.report import Accuracy, Latency, ModelResult
+from edgekit.core.report import Accuracy, Agreement, Latency, ModelResult, Provenance
+from edgekit.stages import runtime_packages, versions
 
 if TYPE_CHECKING:
+    from edgekit.core.artifacts import Checkpoint
     from edgekit.core.plugin import DataSet, Task
     from edgekit.core.recipe import Measuring
     from edgekit.evaluation.latency import Timing
     from edgekit.stages import Stages
+
+
+LIBRARIES = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "nncf",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "safetensors",
+    "torch",
+    "transformers",
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,7 @@ class _Judge:
             basis="measured" if entrant.at_hand else "estimated",
         )
 
-    def agreement(self, entrant: Entrant) -> object:
+    def agreement(self, entrant: Entrant) -> Agreement | None:
         from edgekit.evaluation.agreement import agree
 
         if self.evaluation is None or entrant.id == self.original:
@@ -148,3 +168,20 @@ def _layers(artifact: Artifact) -> dict[str, int]:
     if not plan.is_file():
         return {}
     return dict(sorted(Counter(layer["precision"] for layer in json.loads(plan.read_text(encoding="utf-8"))).items()))
+
+
+def provenance(
+    field: Sequence[Entrant], checkpoint: Checkpoint | None, calibration: DataSet | None, evaluation: DataSet | None, seed: int
+) -> Provenance:
+    """Say what made the results reproducible."""
+    runtimes = {name for entrant in field for name in runtime_packages(entrant.runtime)}
+    source = {"plugin": checkpoint.source, "digest": checkpoint.digest, **checkpoint.description} if checkpoint else {}
+    return Provenance(
+        edgekit=edgekit.__version__,
+        packages=versions(sorted({*LIBRARIES, *runtimes})),
+        machine=this_machine(),
+        source=source,
+        calibration=calibration.provenance if calibration else None,
+        evaluation=evaluation.provenance if evaluation else None,
+        seed=seed,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step
+from edgekit.core.errors import SourceError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, save_module
 from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 ENVIRONMENTS = {"tflite_runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4")}
 """Runtimes that can't share edgekit's environment, with the packages of their own."""
+NATIVE = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
+"""Runtime in which a model of a format runs as it came."""
+FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".xml": "openvino", ".pt2": "torch"}
+"""Format of a model file, by suffix."""
 FIDELITY_SAMPLES = 8
 
 
@@ -181,6 +188,26 @@ class Stages:
 
         path = self._run("size", "evaluation.size", {}, {"model": model.digest}, ("zstandard",), make)
         return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
+
+    def adopted(self, file: Path, runtime: str | None = None) -> Artifact:
+        """Take in a model file as it is; its inputs and outputs are those that its runtime tells."""
+        found = FORMATS.get(file.suffix)
+        if found is None:
+            raise SourceError(f"{file}: is no model file that a runtime loads", hint=f"give one of: {', '.join(FORMATS)}")
+        if not file.is_file():
+            raise SourceError(f"{file}: no such file", hint="check the path")
+        companions = [p for p in (file.with_suffix(".bin"), file.with_name(file.name + ".data")) if p.is_file()]
+        chosen = runtime or NATIVE[found]
+
+        def make(out: Path) -> None:
+            for path in (file, *companions):
+                shutil.copyfile(path, out / path.name)
+            with open_session(out / file.name, chosen, RuntimeSettings(), fresh=False) as session:
+                sides = session.inputs, session.outputs
+            Artifact.describe(out, format=found, file=file.name, precision="as given", inputs=sides[0], outputs=sides[1])
+
+        inputs = {path.name: digest.of_file(path) for path in (file, *companions)}
+        return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make))
 
     def disjoint(self) -> None:
         """Check by hash that calibration and evaluation share no sample."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MARKS = {"pass": "[green]pass[/green]", "fail": "[red]fail[/red]", "inconclusive": "[yellow]inconclusive[/yellow]"}
 
 
-def show(report: Report, folder: Path) -> None:
+def show(report: Report, folder: Path | None) -> None:
     """Print the models, the checks and where everything lies."""
     console = Console()
     console.print(_table(report))
@@ -27,7 +27,8 @@ def show(report: Report, folder: Path) -> None:
     for note in report.notes:
         console.print(f"[dim]note: {note}[/dim]", highlight=False)
     console.print(f"{MARKS.get(report.status, report.status)}: {report.summary}", highlight=False)
-    console.print(f"[dim]{folder}/report.html, report.md, report.json, junit.xml, recipe.yaml[/dim]", highlight=False)
+    if folder is not None:
+        console.print(f"[dim]{folder}/report.html, report.md, report.json, junit.xml, recipe.yaml[/dim]", highlight=False)
 
 
 def _table(report: Report) -> Table:

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - the last resort: whatever is left is a bug, told in one line
         if "--debug" in arguments:
             traceback.print_exc()
         _say(
