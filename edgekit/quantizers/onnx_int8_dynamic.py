@@ -50,6 +50,8 @@ class OnnxInt8Dynamic(Quantizer):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        kinds = {layer.operator for layer in plan if layer.precision == self.precision}
+        kinds |= {"MatMul"} if "Gemm" in kinds else set()  # the quantizer rewrites Gemm as MatMul and Add before it looks
         kept = [layer.layer for layer in plan if layer.precision != self.precision]
         with _onnx.quiet(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             graph = _onnx.load(model)
@@ -59,7 +61,7 @@ class OnnxInt8Dynamic(Quantizer):
             quantize_dynamic(
                 graph,
                 made,
-                op_types_to_quantize=sorted({layer.operator for layer in plan if layer.precision == self.precision}),
+                op_types_to_quantize=sorted(kinds),
                 per_channel=self.spec.granularity == "channel",
                 reduce_range=context.scheme.reduce_range if context.scheme else False,
                 weight_type=QuantType.QInt8,

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.core.errors import QuantizationError
+from edgekit.core.plugin import Context, Quantizer
+from edgekit.core.quantization import Int8Scheme
+from edgekit.core.registry import create
+
+X86 = Int8Scheme(activations="uint8", symmetric=False, reduce_range=False)
+OLD_X86 = Int8Scheme(activations="uint8", symmetric=False, reduce_range=True)
+TENSORRT = Int8Scheme(activations="int8", symmetric=True, reduce_range=False)
+SAMPLES = np.random.default_rng(1).normal(size=(64, 3, 8, 8)).astype(np.float32)
+
+
+class Samples:
+    """Samples in memory, counting how many are asked for at once."""
+
+    digest = "samples"
+    name = "samples"
+
+    def __len__(self) -> int:
+        return len(SAMPLES)
+
+    def batches(self, size: int = 1, limit: int | None = None) -> Iterator[tuple[dict[str, np.ndarray], list[Any]]]:
+        for sample in SAMPLES[: limit or len(SAMPLES)]:
+            yield {"image": sample[None]}, [0]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Artifact:
+    """Conv, Relu, Conv, flatten, Gemm: written by hand, so that every name and weight is known."""
+    rng = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((rng.normal(size=shape) * 0.3).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], name="stem", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="act"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="body", strides=[2, 2]),
+        helper.make_node("Flatten", ["c2"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["logits"], name="head", transB=1),
+    ]
+    weights = [weight("w1", 8, 3, 3, 3), weight("b1", 8), weight("w2", 8, 8, 3, 3), weight("b2", 8), weight("w3", 5, 72), weight("b3", 5)]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 5])],
+        weights,
+    )
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx")
+    inputs = (TensorSpec("image", "float32", ("batch", 3, 8, 8)),)
+    outputs = (TensorSpec("logits", "float32", ("batch", 5)),)
+    return Artifact.describe(folder, format="onnx", file="model.onnx", precision="fp32", inputs=inputs, outputs=outputs)
+
+
+def quantize(name: str, model: Artifact, out: Path, scheme: Int8Scheme | None = X86, **spec: object) -> Artifact:
+    out.mkdir()
+    quantizer = create(Quantizer, {"use": name, "spec": spec}, "q")
+    context = Context(example={"image": SAMPLES[:1]}, calibration=Samples(), scheme=scheme)  # type: ignore[arg-type]
+    return quantizer.perform(model, quantizer.plan(model, context), out, context)
+
+
+def run(model: Artifact) -> np.ndarray:
+    return np.asarray(onnxruntime.InferenceSession(str(model.model)).run(None, {"image": SAMPLES})[0])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def zero_points(model: Artifact, operator: str) -> list[np.ndarray]:
+    graph = onnx.load(model.model).graph
+    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    return [values[n.input[2]] for n in graph.node if n.op_type == operator]
+
+
+@pytest.mark.parametrize("name", ["onnx_int8_static", "onnx_fp16"])
+@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])
+def test_quantized_outputs_stay_close(model: Artifact, tmp_path: Path, name: str, calibration: str) -> None:
+    made = quantize(name, model, tmp_path / "q", calibration=calibration)
+    assert cosine(run(model), run(made)) > 0.99
+
+
+def test_x86_activations_are_unsigned_and_weights_signed_per_channel(model: Artifact, tmp_path: Path) -> None:
+    made = quantize("onnx_int8_static", model, tmp_path / "q")
+    assert {z.dtype.name for z in zero_points(made, "QuantizeLinear")} == {"uint8"}
+    weights = {i.name: numpy_helper.to_array(i) for i in onnx.load(made.model).graph.initializer if i.name.startswith("w1")}
+    assert weights["w1_quantized"].dtype == np.int8
+    assert weights["w1_scale"].shape == (8,)
+
+
+def test_tensorrt_activations_are_signed_with_zero_point_zero_and_biases_float(model: Artifact, tmp_path: Path) -> None:
+    made = quantize("onnx_int8_static", model, tmp_path / "q", TENSORRT)
+    points = zero_points(made, "QuantizeLinear")
+    assert {z.dtype.name for z in points} == {"int8"}
+    assert not any(z.any() for z in points)
+    assert {i.data_type for i in onnx.load(made.model).graph.initializer if i.name in ("b1", "b2", "b3")} == {TensorProto.FLOAT}
+
+
+def test_reduced_range_keeps_weights_to_seven_bits(model: Artifact, tmp_path: Path) -> None:
+    def largest(made: Artifact) -> int:
+        values = [numpy_helper.to_array(i) for i in onnx.load(made.model).graph.initializer if i.name.endswith("_quantized")]
+        return max(int(np.abs(v.astype(np.int32)).max()) for v in values if v.dtype == np.int8)
+
+    assert largest(quantize("onnx_int8_static", model, tmp_path / "a", OLD_X86)) <= 64
+    assert largest(quantize("onnx_int8_static", model, tmp_path / "b", X86)) > 64
+
+
+def test_per_tensor_weights_have_one_scale(model: Artifact, tmp_path: Path) -> None:
+    made = quantize("onnx_int8_static", model, tmp_path / "q", granularity="tensor")
+    scales = {i.name: i.dims for i in onnx.load(made.model).graph.initializer if i.name in ("w1_scale", "w2_scale")}
+    assert {tuple(d) for d in scales.values()} == {()}
+
+
+def test_excluded_layers_stay_float_and_the_plan_says_so(model: Artifact, tmp_path: Path) -> None:
+    made = quantize("onnx_int8_static", model, tmp_path / "q", exclude=["st*"])
+    names = {i.name for i in onnx.load(made.model).graph.initializer}
+    assert "w1" in names
+    assert "w2_quantized" in names
+    assert "excluded by the recipe" in (tmp_path / "q" / "plan.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["onnx_int8_static", "onnx_int8_dynamic", "onnx_fp16"])
+def test_pattern_that_matches_nothing_names_the_nearest_layer(model: Artifact, tmp_path: Path, name: str) -> None:
+    with pytest.raises(QuantizationError, match="'stem'"):
+        quantize(name, model, tmp_path / "q", exclude=["stemm"])
+
+
+def test_static_needs_samples_and_a_scheme(model: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match="int8 kernels"):
+        quantize("onnx_int8_static", model, tmp_path / "q", None)
+    quantizer = create(Quantizer, "onnx_int8_static", "q")
+    context = Context(example={"image": SAMPLES[:1]}, scheme=X86)
+    with pytest.raises(QuantizationError, match="calibration samples"):
+        quantizer.perform(model, quantizer.plan(model, context), tmp_path, context)
+
+
+def test_dynamic_keeps_convolutions_in_float(model: Artifact, tmp_path: Path) -> None:
+    made = quantize("onnx_int8_dynamic", model, tmp_path / "q")
+    kinds = [n.op_type for n in onnx.load(made.model).graph.node]
+    assert kinds.count("Conv") == 2
+    assert "MatMulInteger" in kinds
+    assert cosine(run(model), run(made)) > 0.99
+
+
+def test_nothing_to_quantize_is_an_error(model: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match="no layer"):
+        quantize("onnx_int8_static", model, tmp_path / "q", exclude=["*"])
+
+
+def test_same_inputs_give_the_same_bytes(model: Artifact, tmp_path: Path) -> None:
+    digests = {quantize("onnx_int8_static", model, tmp_path / str(i)).digest for i in range(2)}
+    assert len(digests) == 1
