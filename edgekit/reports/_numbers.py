@@ -25,7 +25,7 @@ def significant(value: float, digits: int = 3) -> str:
     """Write a number with at least so many significant digits, never in scientific notation: 0.0432, 1.08, 16.4, 164, 1640."""
     if value == 0:
         return "0"
-    exponent = int(f"{abs(value):e}".partition("e")[2])
+    exponent = int(f"{abs(value):.{digits - 1}e}".partition("e")[2])
     return f"{value:.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
 
 
@@ -52,13 +52,13 @@ def megabytes(value: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """``671 KB``, ``3.99 MB``: bytes in steps of 1000."""
+    """``671 kB``, ``3.99 MB``: bytes in steps of 1000."""
     if count is None:
         return NOTHING
     if count < 1000:
         return f"{count} B"
-    if count < 1_000_000:
-        return f"{significant(count / 1000)} KB"
+    if count < 999_500:
+        return f"{significant(count / 1000)} kB"
     return f"{significant(count / 1_000_000)} MB"
 
 

@@ -22,16 +22,25 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = 6
 WORST = 20
+FOLDED = 180
 WORST_OF_OTHERS = 8
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One class in the chart of changes: a bar between zero and its change, in percent of the chart's width."""
+    """One class in the chart of changes, in percent of the chart's width.
+
+    Attributes:
+        change: what is drawn.
+        left: left end of the bar, which reaches from zero to the change.
+        width: of the bar.
+        interval: left end and width of the change's interval, as far as it is within the chart; None where none is known.
+    """
 
     change: ClassChange
     left: float
     width: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -136,12 +145,12 @@ class Page:
 
     def slices(self, model: ModelResult) -> list[Classes]:
         """Changes by slice, one chart a column of the metadata."""
-        return [_classes(column, changes) for column, changes in model.accuracy.per_slice.items()] if model.accuracy else []
+        return [_classes(column, changes) for column, changes in model.accuracy.per_slice.items() if changes] if model.accuracy else []
 
     def others(self, group: Group) -> list[tuple[ModelResult, Classes]]:
         """The worst classes of the candidates that are not in focus."""
         rest = [m for m in group.models if m is not group.focus and m.role != "original" and m.accuracy and m.accuracy.per_class]
-        found = [(m, _classes("class", m.accuracy.per_class, WORST_OF_OTHERS, fold=False)) for m in rest if m.accuracy]
+        found = [(m, _classes("class", m.accuracy.per_class, WORST_OF_OTHERS, folded=0)) for m in rest if m.accuracy]
         return [(m, chart) for m, chart in found if any(bar.change.change < 0 for bar in chart.shown)]
 
     def layers(self, group: Group) -> list[ModelResult]:
@@ -149,9 +158,18 @@ class Page:
         return [m for m in group.models if m.layers]
 
 
-def _classes(title: str, changes: tuple[ClassChange, ...], shown: int = WORST, *, fold: bool = True) -> Classes:
+def _classes(title: str, changes: tuple[ClassChange, ...], shown: int = WORST, folded: int = FOLDED) -> Classes:
     ordered = _view.worst_first(changes)
     low, high = min(-5.0, ordered[0].change), max(2.0, ordered[-1].change)
+    kept = shown + folded
+    bars = [_bar(change, low, high) for change in ordered]
+    return Classes(title, bars[:shown], bars[shown:kept], 100 * -low / (high - low), max(0, len(bars) - kept))
+
+
+def _bar(change: ClassChange, low: float, high: float) -> Bar:
     span = high - low
-    bars = [Bar(c, 100 * (min(c.change, 0.0) - low) / span, 100 * abs(c.change) / span) for c in ordered]
-    return Classes(title, bars[:shown], bars[shown:] if fold else [], 100 * -low / span, 0 if fold else max(0, len(bars) - shown))
+    interval = None
+    if change.low is not None and change.high is not None:
+        start, end = max(low, min(high, change.low)), max(low, min(high, change.high))
+        interval = (100 * (start - low) / span, 100 * (end - start) / span)
+    return Bar(change, 100 * (min(change.change, 0.0) - low) / span, 100 * abs(change.change) / span, interval)

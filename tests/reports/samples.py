@@ -79,6 +79,8 @@ def class_changes(mean: float, seed: int) -> tuple[ClassChange, ...]:
                 original=100 * before / n,
                 candidate=100 * (before - lost) / n,
                 change=-100 * lost / n,
+                low=-100 * lost / n - 22.0,
+                high=min(100.0, -100 * lost / n + 18.0),
                 significant=lost >= 8,
             )
         )
