@@ -164,7 +164,7 @@ def test_order_statistics_enclose_the_quantile_with_the_binomial_probability(n, 
     below, above = stats.binom.cdf(low, n, q), stats.binom.sf(high, n, q)
     assert below <= 0.025 or low == 0
     assert above <= 0.025 or high == n - 1
-    if 0 < low:
+    if low > 0:
         assert stats.binom.cdf(low + 1, n, q) > 0.025
     if high < n - 1:
         assert stats.binom.sf(high - 1, n, q) > 0.025
