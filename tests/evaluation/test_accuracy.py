@@ -252,7 +252,11 @@ def test_a_metric_that_is_no_mean_is_resampled_as_it_is(watched):
     found = judge(F1(), first, second, data, resamples=800)
     assert found.change.value == pytest.approx(100 * (f1_score(labels, after) - f1_score(labels, before)))
     draws = [rng.integers(0, 200, 200) for _ in range(800)]
-    changes = [100 * (f1_score(labels[i], after[i]) - f1_score(labels[i], before[i])) for i in draws]
+
+    def f1(truth, said):
+        return 200 * np.sum(truth & said) / (np.sum(truth) + np.sum(said))
+
+    changes = [f1(labels[i], after[i]) - f1(labels[i], before[i]) for i in draws]
     assert (found.change.low, found.change.high) == pytest.approx(np.quantile(changes, [0.025, 0.975]), abs=1.0)
 
 

@@ -37,8 +37,9 @@ def test_a_set_that_gives_fewer_samples_than_promised_is_an_error(tmp_path):
 
 
 def test_rows_of_another_shape_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(4,\) after rows of shape \(3,\)"), RowWriter(tmp_path / "a.npy", 2) as writer:
-        writer.write(np.zeros((1, 3), np.float32))
+    writer = RowWriter(tmp_path / "a.npy", 2)
+    writer.write(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match=r"\(4,\) after rows of shape \(3,\)"):
         writer.write(np.zeros((1, 4), np.float32))
 
 
