@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -107,10 +107,13 @@ def _allowed(detail: Any) -> str:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Names of the fields of the model that stands at a location inside another model."""
     here: Any = model
+    own_word = False
     for part in location:
-        if isinstance(part, int) or not (isinstance(here, type) and issubclass(here, BaseModel)):
+        if own_word or isinstance(part, int) or not (isinstance(here, type) and issubclass(here, BaseModel)):
+            own_word = False
             continue
         field = next((f for name, f in here.model_fields.items() if part in (name, f.alias)), None)
+        own_word = field is not None and get_origin(field.annotation) is dict
         here = _model_in(field.annotation) if field else None
     if isinstance(here, type) and issubclass(here, BaseModel):
         return [field.alias or name for name, field in here.model_fields.items()]
