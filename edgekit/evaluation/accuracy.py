@@ -75,7 +75,8 @@ def observe(session: Session, data: DataSet, task: Task, out: Path, *, original:
             observations.write(task.observe(outputs, labels, reference))
             done += len(labels)
             progress.advance(done, len(data))
-    content = {"circumstances": session.circumstances, "outputs": names, "samples": len(data), "data": data.digest}
+    circumstances = {k: v for k, v in session.circumstances.items() if k != "runtime_memory"}  # differs from run to run
+    content = {"circumstances": circumstances, "outputs": names, "samples": len(data), "data": data.digest}
     (out / CIRCUMSTANCES).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -203,7 +203,8 @@ class _Lane:
             medians.append(float(np.median(block)))
             self.warmup_runs += len(block)
             spent += sum(block)
-        self.circumstances = {**session.circumstances, "warm_up": "stable" if _stable(medians) else "stopped before it was stable"}
+        told = {k: v for k, v in session.circumstances.items() if k != "runtime_memory"}
+        self.circumstances = {**told, "warm_up": "stable" if _stable(medians) else "stopped before it was stable"}
         return session
 
     def close(self) -> None:

@@ -12,9 +12,11 @@ def peak(session: Session, *, basis: Basis = "measured") -> Memory:
     """Return the peak resident set of a session that ran its model a few times.
 
     Args:
-        session: in a fresh process of its own; in this process, the figure would be this process's.
+        session: in a process of its own; the figure of this process would be no model's and is not given.
         basis: whether the machine is the target or like it.
     """
+    if session.circumstances.get("host") == "in_process":
+        return Memory(basis="not measured")
     before = session.circumstances.get("runtime_memory")
     return Memory(
         basis=basis,

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from edgekit.core.errors import DataError, ExportError, QuantizationError, SourceError
-from edgekit.core.plugin import Task
+from edgekit.core.plugin import Host, RuntimeSettings, Session, Task
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create
 from edgekit.evaluation.accuracy import judge, observe, output_file, output_names
@@ -280,31 +280,8 @@ def test_a_task_without_right_and_wrong_has_no_p_value_but_slices(watched):
 
 def test_real_onnxruntime_sessions_are_observed(tmp_path, arrays, task):
     onnx = pytest.importorskip("onnx")
-    import onnxruntime
 
-    from edgekit.core.plugin import Session
-
-    class Ort(Session):
-        def __init__(self, model: bytes) -> None:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1
-            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            self.inputs = self.outputs = ()
-            self.circumstances = {"runtime": "onnxruntime", "version": onnxruntime.__version__, "threads": 1}
-
-        def run(self, inputs):
-            return dict(zip([o.name for o in self.session.get_outputs()], self.session.run(None, inputs), strict=True))
-
-        def time(self, inputs, *, seconds, at_least):
-            raise NotImplementedError
-
-        def peak_memory(self):
-            raise NotImplementedError
-
-        def close(self):
-            pass
-
-    def linear(weights: np.ndarray) -> bytes:
+    def linear(weights: np.ndarray) -> Session:
         h = onnx.helper
         graph = h.make_graph(
             [h.make_node("MatMul", ["x", "w"], ["logits"])],
@@ -313,15 +290,16 @@ def test_real_onnxruntime_sessions_are_observed(tmp_path, arrays, task):
             [h.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 4])],
             [onnx.numpy_helper.from_array(weights, "w")],
         )
-        return h.make_model(graph, opset_imports=[h.make_opsetid("", 20)], ir_version=10).SerializeToString()
+        onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 20)], ir_version=10), tmp_path / "model.onnx")
+        return create(Host, "in_process", "host").open(tmp_path / "model.onnx", "onnxruntime", RuntimeSettings())
 
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(6, 4)).astype(np.float32)
     inputs = rng.normal(size=(300, 6)).astype(np.float32)
     data = arrays(inputs, (inputs @ weights).argmax(axis=1).tolist(), classes=CLASSES)
     rounded = np.round(weights).astype(np.float32)
-    observe(Ort(linear(weights)), data, task, tmp_path / "a", original=None, progress=Silent(), batch=16)
-    observe(Ort(linear(rounded)), data, task, tmp_path / "b", original=tmp_path / "a", progress=Silent())
+    observe(linear(weights), data, task, tmp_path / "a", original=None, progress=Silent(), batch=16)
+    observe(linear(rounded), data, task, tmp_path / "b", original=tmp_path / "a", progress=Silent())
     found = judge(task, tmp_path / "a", tmp_path / "b", data)
     expected = 100 * np.mean((inputs @ rounded).argmax(axis=1) == np.array(data.labels))
     assert found.metrics["top1"] == pytest.approx(expected)

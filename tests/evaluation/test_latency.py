@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from edgekit.core.plugin import RuntimeSettings
+from edgekit.core.plugin import Host, RuntimeSettings
 from edgekit.core.progress import Silent
 from edgekit.core.recipe import Measuring
+from edgekit.core.registry import create
 from edgekit.evaluation import latency
 from edgekit.evaluation.latency import Contestant, Timing, race, summarise
 
@@ -148,3 +149,28 @@ def test_noise_between_rounds_is_told():
     loud = summarise(Timing("a", rounds_of(1, 1.5, 1)), export=None, original=None)
     assert "noise" not in quiet.circumstances
     assert "50%" in loud.circumstances["noise"].replace("49%", "50%")
+
+
+def test_real_runtimes_race_in_fresh_processes(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    host = create(Host, "fresh_process", "host")
+
+    def chain(name: str, length: int) -> Contestant:
+        h = onnx.helper
+        steps = [h.make_node("MatMul", [f"x{i}" if i else "x", "w"], [f"x{i + 1}" if i + 1 < length else "y"]) for i in range(length)]
+        ends = [h.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 400]) for n in ("x", "y")]
+        weights = onnx.numpy_helper.from_array(np.eye(400, dtype=np.float32), "w")
+        graph = h.make_graph(steps, "chain", ends[:1], ends[1:], [weights])
+        onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 20)], ir_version=10), tmp_path / f"{name}.onnx")
+        return Contestant(name, tmp_path / f"{name}.onnx", "onnxruntime", RuntimeSettings(), host)
+
+    (tmp_path / "torn.onnx").write_bytes(b"not a model")
+    torn = Contestant("torn", tmp_path / "torn.onnx", "onnxruntime", RuntimeSettings(), host)
+    sample = {"x": np.ones((16, 400), np.float32)}
+    found = race([chain("long", 24), chain("short", 2), torn], sample, Measuring(rounds=5, round_seconds=0.02), Silent())
+    short = summarise(found["short"], export=found["long"], original=found["long"])
+    assert short.speedup_runtime.low > 2
+    assert short.p50.value < summarise(found["long"], export=None, original=None).p50.value
+    assert short.circumstances["runtime"] == "onnxruntime"
+    assert short.circumstances["host"] == "fresh_process"
+    assert "torn.onnx" in found["torn"].reason

@@ -19,6 +19,12 @@ def test_memory_is_given_in_megabytes(numpy_session):
     assert peak(session, basis="emulated").runtime_mb == 50.0
 
 
+def test_memory_of_this_process_is_no_models(numpy_session):
+    session = numpy_session(lambda x: {"y": x})
+    session.circumstances["host"] = "in_process"
+    assert (peak(session).peak_mb, peak(session).basis) == (None, "not measured")
+
+
 @pytest.mark.parametrize("large", [10_000_000, 1000])
 def test_size_counts_all_files_as_one_stream(tmp_path, monkeypatch, large):
     monkeypatch.setattr(size, "_LARGE", large)
