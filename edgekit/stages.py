@@ -5,7 +5,6 @@ Stages load heavy libraries only when there is work; a run whose results are all
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import time
@@ -24,6 +23,7 @@ from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer
 from edgekit.core.registry import create, name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
 from edgekit.core.store import StageKey, Store, code_digest, package_version
+from edgekit.runner.runtimes import runtime_class
 
 if TYPE_CHECKING:
     from edgekit.core.plugin import DataSet
@@ -118,7 +118,7 @@ class Stages:
 
         inputs = {"model": model.digest, "reference": reference.digest, "samples": _digest(self._samples)}
         options = {"runtime": runtime}
-        path = self._run("verify", "evaluation.fidelity", options, inputs, _packages(runtime, reference_runtime), make)
+        path = self._run("verify", "evaluation.fidelity", options, inputs, _packages(runtime, reference_runtime), make, model.format)
         content: dict[str, Any] = json.loads((path / "fidelity.json").read_text(encoding="utf-8"))
         return content
 
@@ -141,7 +141,7 @@ class Stages:
             "task": code_digest(qualified(self._task)),
             "original": original.name if original else "",
         }
-        return self._run("evaluate", "evaluation.accuracy", options, inputs, _packages(runtime), make)
+        return self._run("evaluate", "evaluation.accuracy", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
 
     def raced(self, field: Sequence[Entrant], measuring: Measuring) -> dict[str, Timing]:
         """Measure the latency of all entrants in interleaved rounds."""
@@ -161,7 +161,7 @@ class Stages:
         }
         inputs = {**{entrant.id: entrant.artifact.digest for entrant in field}, "sample": _digest(self._samples)}
         packages = _packages(*(entrant.runtime for entrant in field))
-        path = self._run("time", "evaluation.latency", options, inputs, packages, make)
+        path = self._run("time", "evaluation.latency", options, inputs, packages, make, f"{len(field)} models in turn")
         return {name: latency.Timing.load(path / file) for name, file in files.items()}
 
     def weighed(self, model: Artifact, runtime: str, settings: RuntimeSettings) -> Memory:
@@ -176,7 +176,7 @@ class Stages:
 
         options = {"runtime": runtime, **asdict(settings), "machine": this_machine().model_dump(mode="json")}
         inputs = {"model": model.digest, "sample": _digest(self._samples)}
-        path = self._run("weigh", "evaluation.memory", options, inputs, _packages(runtime), make)
+        path = self._run("weigh", "evaluation.memory", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
         return Memory.model_validate_json((path / "memory.json").read_text(encoding="utf-8"))
 
     def sized(self, model: Artifact) -> Size:
@@ -186,7 +186,7 @@ class Stages:
         def make(out: Path) -> None:
             (out / "size.json").write_text(size.size_of(model).model_dump_json(), encoding="utf-8")
 
-        path = self._run("size", "evaluation.size", {}, {"model": model.digest}, ("zstandard",), make)
+        path = self._run("size", "evaluation.size", {}, {"model": model.digest}, ("zstandard",), make, f"{model.format} {model.precision}")
         return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
 
     def adopted(self, file: Path, runtime: str | None = None) -> Artifact:
@@ -207,7 +207,7 @@ class Stages:
             Artifact.describe(out, format=found, file=file.name, precision="as given", inputs=sides[0], outputs=sides[1])
 
         inputs = {path.name: digest.of_file(path) for path in (file, *companions)}
-        return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make))
+        return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
 
     def disjoint(self) -> None:
         """Check by hash that calibration and evaluation share no sample."""
@@ -217,7 +217,7 @@ class Stages:
         if calibration is None or evaluation is None:
             return
         inputs = {"calibration": calibration.digest, "evaluation": evaluation.digest}
-        self._run("check data", "data", {}, inputs, (), lambda out: check_disjoint(calibration, evaluation))
+        self._run("check", "data", {}, inputs, (), lambda out: check_disjoint(calibration, evaluation), "that no sample is in both sets")
 
     @cached_property
     def _samples(self) -> DataSet:
@@ -259,17 +259,20 @@ class Stages:
         inputs: Mapping[str, str],
         packages: Sequence[str],
         make: Callable[[Path], None],
+        about: str = "",
     ) -> Path:
         name = plugin if isinstance(plugin, str) else qualified(plugin)
         key = StageKey(stage, name, options, inputs, tuple(packages))
         began = time.perf_counter()
-        label = f"{stage} {name.rpartition('.')[2]}"
+        label = f"{stage} {about or name.rpartition('.')[2]}"
 
         def announced(out: Path) -> None:
             self._progress.stage(label)
             make(out)
 
         result = self._store.stage(key, announced)
+        if result.key in {record.key for record in self.records}:
+            return result.path
         if result.cached:
             self._progress.stage(label, cached=True)
         seconds = round(time.perf_counter() - began, 3)
@@ -291,7 +294,7 @@ def open_session(model: Path, runtime: str, settings: RuntimeSettings, *, fresh:
 
 def runtime_packages(runtime: str) -> tuple[str, ...]:
     """Distributions whose versions decide what a runtime computes."""
-    return tuple(importlib.import_module(f"edgekit.runner.runtimes.{runtime}").PACKAGES)
+    return runtime_class(runtime).PACKAGES
 
 
 def versions(names: Sequence[str]) -> dict[str, str]:
@@ -302,6 +305,11 @@ def versions(names: Sequence[str]) -> dict[str, str]:
 
 def _packages(*runtimes: str) -> tuple[str, ...]:
     return tuple(sorted({name for runtime in runtimes for name in runtime_packages(runtime)}))
+
+
+def _about(model: Artifact, runtime: str, settings: RuntimeSettings) -> str:
+    precision = "bf16" if settings.precision == "bf16" else model.precision
+    return f"{precision} in {runtime}"
 
 
 def _options(plugin: Plugin) -> dict[str, Any]:

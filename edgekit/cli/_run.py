@@ -5,49 +5,58 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from edgekit.core.report import Interval, ModelResult, Report
 
-MARKS = {"pass": "[green]pass[/green]", "fail": "[red]fail[/red]", "inconclusive": "[yellow]inconclusive[/yellow]"}
+COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "not measured": "yellow"}
 
 
 def show(report: Report, folder: Path | None) -> None:
     """Print the models, the checks and where everything lies."""
-    console = Console()
-    console.print(_table(report))
+    from rich.text import Text
+
+    from edgekit.cli._output import console
+
+    screen = console()
+    screen.print(_table(report))
     for target in report.targets:
-        console.print(f"[bold]{target.target}[/bold]: {target.chosen} [dim]({target.reason})[/dim]", highlight=False)
+        screen.print(Text.assemble("\n", (target.target, "bold"), f": {target.chosen or 'nothing'}: {target.reason}"))
         for check in target.checks:
-            console.print(f"  {MARKS.get(check.status, check.status)} {check.message}", highlight=False)
+            screen.print(Text.assemble("  ", (check.status, COLOURS[check.status]), f" {check.message}"))
         if target.command:
-            console.print(f"  on the device: {target.command}", highlight=False, soft_wrap=True)
+            screen.print(f"  on the device: {target.command}", soft_wrap=True)
     for note in report.notes:
-        console.print(f"[dim]note: {note}[/dim]", highlight=False)
-    console.print(f"{MARKS.get(report.status, report.status)}: {report.summary}", highlight=False)
+        screen.print(Text(f"note: {note}", style="dim"))
+    _close(report, folder, screen)
+
+
+def _close(report: Report, folder: Path | None, screen: Console) -> None:
+    from rich.text import Text
+
+    screen.print(Text.assemble("\n", (report.status, f"bold {COLOURS[report.status]}"), f": {report.summary}"))
     if folder is not None:
-        console.print(f"[dim]{folder}/report.html, report.md, report.json, junit.xml, recipe.yaml[/dim]", highlight=False)
+        screen.print(Text(f"see {folder / 'report.html'}", style="dim"), soft_wrap=True)
 
 
 def _table(report: Report) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    from edgekit.cli._output import table
+
     primary = next((m.accuracy.primary for m in report.models if m.accuracy), "accuracy")
     chosen = {t.chosen for t in report.targets}
-    for heading in ("model", primary, "change", "p50 ms", "vs float", "vs original", "KB", "memory MB"):
-        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
-    for model in report.models:
-        table.add_row(("[bold]* " if model.id in chosen else "  ") + model.id, *_cells(model))
-    return table
+    columns = ("", "model", primary, "change", "p50 ms", "x float", "x original", "kB", "peak MB")
+    rows = [("*" if m.id in chosen else "", m.id, *_cells(m)) for m in report.models]
+    return table(columns, rows, right=columns[2:])
 
 
 def _cells(model: ModelResult) -> list[str]:
     accuracy, latency = model.accuracy, model.latency
     return [
         f"{accuracy.metrics[accuracy.primary]:.1f}" if accuracy else "-",
-        f"{accuracy.change.value:+.1f} [{accuracy.change.low:+.1f}, {accuracy.change.high:+.1f}]" if accuracy else "-",
-        f"{latency.p50.value:.3f}" if latency and latency.p50 else "not measured",
+        f"{accuracy.change.value:+.1f} [{accuracy.change.low:+.1f} {accuracy.change.high:+.1f}]" if accuracy else "-",
+        f"{latency.p50.value:.3f}" if latency and latency.p50 else "-",
         _times(latency.speedup_runtime if latency else None),
         _times(latency.speedup_original if latency else None),
         f"{model.size.raw / 1000:.0f}" if model.size else "-",
@@ -56,4 +65,4 @@ def _cells(model: ModelResult) -> list[str]:
 
 
 def _times(ratio: Interval | None) -> str:
-    return f"{ratio.value:.2f}x" if ratio else "-"
+    return f"{ratio.value:.2f}" if ratio else "-"
