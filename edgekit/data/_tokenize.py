@@ -78,7 +78,7 @@ def open_tokenizer(spec: Tokenize, folder: Path) -> Encoder:
     for name in spec.inputs:
         if name not in made:
             raise DataError(f"tokenize.inputs: the tokenizer in {folder} makes no {name!r}", hint=closest(name, made))
-    return encode
+    return lambda texts, pairs: {name: array for name, array in encode(texts, pairs).items() if not spec.inputs or name in spec.inputs}
 
 
 def _wordpiece(spec: Tokenize, folder: Path) -> Encoder | None:
@@ -100,7 +100,7 @@ def _wordpiece(spec: Tokenize, folder: Path) -> Encoder | None:
     tokenizer.enable_truncation(spec.length, direction=config.get("truncation_side", "right"))
     length = spec.length if spec.padding == "max_length" else None
     tokenizer.enable_padding(direction=config.get("padding_side", "right"), pad_id=pad_id, pad_token=pad, length=length)
-    names = spec.inputs or tuple(config.get("model_input_names") or _WORDPIECE[config["tokenizer_class"]])
+    names = tuple(config.get("model_input_names") or _WORDPIECE[config["tokenizer_class"]])
 
     def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Batch:
         rows = tokenizer.encode_batch(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
@@ -166,6 +166,6 @@ def _auto(spec: Tokenize, folder: Path) -> Encoder:
             list(texts), list(pairs) if pairs is not None else None,
             truncation=True, max_length=spec.length, padding=spec.padding, return_tensors="np",
         )  # fmt: skip
-        return {name: np.asarray(values, np.int64) for name, values in made.items() if not spec.inputs or name in spec.inputs}
+        return {name: np.asarray(values, np.int64) for name, values in made.items()}
 
     return encode

@@ -64,11 +64,11 @@ class Loader(Reader):
         wanted = iter(indices)
         following = next(wanted, None)
         for position, sample in enumerate(self._guarded(iter(samples))):
-            if following is None:
-                return
             if position == following:
                 yield self._record(sample, position)
                 following = next(wanted, None)
+            if following is None:
+                return
 
     def _call(self, base: Path) -> Iterable[Any]:
         where, name = split_reference(self.function, DataError)
@@ -77,9 +77,12 @@ class Loader(Reader):
             samples = function(*self._paths(base), **self.arguments)
         except Exception as problem:
             raise self._raised(problem) from problem
-        if not isinstance(samples, Iterable):
-            raise DataError(f"{self.function} returned {type(samples).__name__}", hint="return a list or generator of (inputs, label)")
-        return samples
+        try:
+            iter(samples)
+        except TypeError as problem:
+            kind = type(samples).__name__
+            raise DataError(f"{self.function} returned {kind}", hint="return a list or generator of (inputs, label)") from problem
+        return samples  # type: ignore[no-any-return]
 
     def _paths(self, base: Path) -> list[Path]:
         return [expand(path, base) for path in self.files_read]

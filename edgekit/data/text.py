@@ -66,11 +66,11 @@ class Text(Reader):
         wanted = iter(indices)
         following = next(wanted, None)
         for position, (number, row) in enumerate(self._rows(path)):
-            if following is None:
-                return
             if position == following:
                 yield self._record(row, path, number)
                 following = next(wanted, None)
+            if following is None:
+                return
 
     def _rows(self, path: Path) -> Iterator[tuple[int, Row]]:
         kind = self.format or format_of(path)

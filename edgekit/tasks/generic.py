@@ -86,7 +86,7 @@ def _per_sample(values: np.ndarray) -> np.ndarray:
 
 def _decisions(outputs: Sequence[np.ndarray]) -> np.ndarray:
     """One number a sample for the decisions in it: the class of a lone [N, C] output, else a checksum of all of them."""
-    choices = [np.signbit(value) if value.shape[-1] == 1 else value.argmax(axis=-1) for value in outputs]
+    choices = [np.signbit(value[..., 0]) if value.shape[-1] == 1 else value.argmax(axis=-1) for value in outputs]
     if len(choices) == 1 and choices[0].ndim == 1:
         return np.asarray(choices[0], np.float64)
     rows = np.concatenate([choice.reshape(len(choice), -1).astype(np.int64) for choice in choices], axis=1)

@@ -1,0 +1,94 @@
+"""What every task promises, whatever it judges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.core.artifacts import Batch
+from edgekit.core.plugin import Task
+from edgekit.core.registry import load, names
+
+N, CLASSES = 40, 12
+Case = tuple[Task, Batch, Batch, list[Any]]
+
+
+@pytest.fixture(params=names(Task))
+def case(request: pytest.FixtureRequest) -> Case:
+    """A task with outputs of a candidate, of the original, and labels."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, N)
+    original = (rng.normal(size=(N, CLASSES)) + 3 * np.eye(CLASSES)[labels]).astype(np.float32)
+    candidate = original + rng.normal(size=original.shape).astype(np.float32)
+    task = load(Task, request.param)()
+    return task, {"output": candidate}, {"output": original}, labels.tolist() if task.labelled else [None] * N
+
+
+def rows_of(case: Case, which: slice = slice(None)) -> np.ndarray:
+    task, candidate, original, labels = case
+    part = ({name: values[which] for name, values in outputs.items()} for outputs in (candidate, original))
+    outputs, reference = part
+    return task.observe(outputs, labels[which], reference)
+
+
+def test_observations_are_one_finite_row_a_sample(case: Case) -> None:
+    rows = rows_of(case)
+    assert (rows.ndim, len(rows), rows.dtype) == (2, N, np.float64)
+    assert np.isfinite(rows).all()
+
+
+def test_batches_do_not_matter(case: Case) -> None:
+    pieces = [rows_of(case, slice(i, i + 7)) for i in range(0, N, 7)]
+    np.testing.assert_allclose(np.concatenate(pieces), rows_of(case), rtol=1e-12)
+
+
+def test_the_primary_metric_is_a_percentage_among_the_metrics(case: Case) -> None:
+    task = case[0]
+    metrics = task.metrics(rows_of(case))
+    assert 0 <= metrics[task.primary] <= 100
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_the_order_of_samples_does_not_matter(case: Case) -> None:
+    rows = rows_of(case)
+    shuffled = rows[np.random.default_rng(1).permutation(N)]
+    assert case[0].metrics(shuffled) == pytest.approx(case[0].metrics(rows))
+
+
+def test_any_resample_can_be_judged(case: Case) -> None:
+    rows = rows_of(case)
+    rng = np.random.default_rng(2)
+    for size in (1, 3, N):
+        metrics = case[0].metrics(rows[rng.integers(0, N, size)])
+        assert set(metrics) == set(case[0].metrics(rows))
+        assert np.isfinite(list(metrics.values())).all()
+
+
+def test_a_worse_model_scores_lower(case: Case) -> None:
+    task, _, original, labels = case
+    noise = {"output": np.random.default_rng(3).normal(size=original["output"].shape)}
+    scores = [task.metrics(task.observe(outputs, labels, original))[task.primary] for outputs in (original, noise)]
+    assert scores[0] > scores[1] + 20
+
+
+def test_the_original_agrees_with_itself(case: Case) -> None:
+    task, candidate, original, labels = case
+    same = task.predictions(task.observe(original, labels, original))
+    np.testing.assert_array_equal(same, task.predictions(task.observe(original, labels, original)))
+    assert (same != task.predictions(task.observe(candidate, labels, original))).any()
+
+
+def test_groups_and_correctness_fit_the_primary_metric(case: Case) -> None:
+    task, rows = case[0], rows_of(case)
+    groups, correct = task.groups(rows), task.correct(rows)
+    assert task.predictions(rows).shape == (N,)
+    assert (groups is None, correct is None) == (not task.labelled, not task.labelled)
+    if correct is not None and groups is not None:
+        assert (correct.dtype, groups.tolist()) == (np.bool_, case[3])
+        assert task.metrics(rows)[task.primary] == pytest.approx(100 * correct.mean())
+
+
+def test_int8_means_static_or_dynamic(case: Case) -> None:
+    assert case[0].int8 in ("int8-static", "int8-dynamic")
