@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -25,6 +26,7 @@ _DRAWS_AT_ONCE = 1_000_000
 _GRID = 4000
 
 
+@lru_cache(maxsize=4096)  # a thousand classes of five samples have a few dozen different counts
 def share_change(losses: int, gains: int, samples: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Change of a share of right answers, with its 95 % paired bootstrap interval.
 
