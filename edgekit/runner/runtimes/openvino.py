@@ -38,6 +38,7 @@ class OpenVino(Runtime):
             "NUM_STREAMS": 1,
         }
         self._requests: dict[tuple[tuple[int, ...], ...] | None, Any] = {}
+        self._bound: Arrays = {}
         self.inputs = tuple(_tensor(port, f"input_{i}") for i, port in enumerate(model.inputs))
         self.outputs = tuple(_tensor(port, f"output_{i}") for i, port in enumerate(model.outputs))
         self.circumstances = {
@@ -65,6 +66,7 @@ class OpenVino(Runtime):
     def prepare(self, feed: Arrays) -> Callable[[], Any]:
         """Bind the arrays without copying; return a call of ``request.infer``."""
         request = self._request_for(tuple(array.shape for array in feed.values()))
+        self._bound = feed  # the request reads the arrays' memory but does not keep them alive
         for index, array in enumerate(feed.values()):
             request.set_input_tensor(index, self._tensor(array))
         return partial(request.infer, share_outputs=True)
