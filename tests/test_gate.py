@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit import gate
@@ -199,16 +200,17 @@ def test_five_samples_a_class_do_not_cry_wolf():
     assert "significantly" not in " ".join(c.message for c in found)
 
 
-def test_chance_alone_rarely_collapses_a_class():
-    import numpy as np
-
+@pytest.mark.parametrize("restlessness", [0.03, 0.2])
+def test_chance_alone_rarely_collapses_a_class(restlessness):
     rng = np.random.default_rng(0)
     alarms = 0
-    for _ in range(200):
-        rates = rng.gamma(2, 0.015, 100)
-        classes = {f"c{i}": (5, int(rng.binomial(5, min(r, 1) / 2)), 0) for i, r in enumerate(rates)}
+    for _ in range(150):
+        rates = np.minimum(1, rng.gamma(2, restlessness / 2, 100))  # classes differ in how easily their predictions change
+        lost = rng.binomial(5, rates / 2)
+        won = rng.binomial(5 - lost, rates / 2)
+        classes = {f"c{i}": (5, int(lost[i]), int(won[i])) for i in range(100)}
         alarms += only(gate.check(result("ort-int8", accuracy=accuracy(classes)), Budget()), "class_collapse").status == "fail"
-    assert alarms <= 10, alarms
+    assert alarms <= 8, alarms
 
 
 def test_one_sample_a_class_names_the_lost_ones_and_has_no_guard():

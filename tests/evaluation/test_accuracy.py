@@ -176,7 +176,7 @@ def test_the_change_is_paired_and_mcnemar_counts_the_discordant(watched, task):
 
 def test_a_class_that_dies_is_significant_and_carries_its_name(watched, task):
     rng = np.random.default_rng(1)
-    labels = np.repeat(np.arange(4), 50)
+    labels = rng.permutation(np.repeat(np.arange(4), 50))
     after = labels.copy()
     after[labels == 2] = 0
     after[rng.choice(np.flatnonzero(labels != 2), 4, replace=False)] = 2
