@@ -30,6 +30,9 @@ class Backend(Schema):
     )
     int8: Int8Scheme | None = Field(None, description="What the int8 kernels expect; None where the device has none.")
     opset: int | None = Field(None, ge=7, description="Newest ONNX opset that the runtime reads; None where it reads all that are written.")
+    unsupported: tuple[str, ...] = Field(
+        (), description="Operators that the runtime does not read; patterns, domain first: com.microsoft.*"
+    )
     version: str | None = Field(None, description="Release that the device's own software brings, when flags and opset depend on it.")
     stand_in: str | None = Field(None, description="Runtime that judges accuracy here when the device's own is not at hand.")
     command: str | None = Field(
