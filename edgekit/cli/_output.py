@@ -58,6 +58,11 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
+def short(text: str, width: int) -> str:
+    """Cut a long name in the middle, where it says least."""
+    return text if len(text) <= width else f"{text[: width // 3]}...{text[-(width - width // 3 - 3) :]}"
+
+
 def size(count: int | None) -> str:
     """Bytes for people, in powers of 1000."""
     return scaled(count, ("B", "kB", "MB", "GB", "TB"))
