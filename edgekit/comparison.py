@@ -365,7 +365,7 @@ def _check_drop(limit: float, pair: Pair) -> Check:
     status: Status = "pass" if not beyond else "fail" if drop.low > 0 else "inconclusive"
     verb = f"loses {drop.value:.2f}" if drop.value > 0 else f"gains {-drop.value:.2f}"
     noise = "; that may be chance, more samples would tell" if status == "inconclusive" else ""
-    said = f"{pair.subject}: {verb} points [{drop.low:.2f}, {drop.high:.2f} lost] where {limit:g} may be lost{noise}"
+    said = f"{pair.subject}: {verb} points [loss {drop.low:.2f} to {drop.high:.2f}] where {limit:g} may be lost{noise}"
     return Check(name="max_drop", status=status, limit=limit, unit="points", message=said, **drop.model_dump())
 
 

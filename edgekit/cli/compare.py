@@ -105,11 +105,12 @@ def _row(pair: Pair) -> list[str]:
 
 
 def _subject(pair: Pair) -> str:
-    """The model, or the target with what is delivered for it."""
-    if pair.subject in (pair.baseline, pair.run) or (pair.baseline or "").endswith(f"/{pair.subject}"):
-        return pair.subject
-    names = [(one or "nothing").removeprefix(f"{pair.subject}/") for one in (pair.baseline, pair.run)]
-    return f"{pair.subject}: {_both(*names)}"
+    """The model, or the target with what both deliver for it."""
+    return f"{pair.subject}: {_name(pair.run, pair)}" if pair.baseline == pair.run != pair.subject else pair.subject
+
+
+def _name(model: str | None, pair: Pair) -> str:
+    return (model or "nothing").removeprefix(f"{pair.subject}/")
 
 
 def _both(before: str, after: str) -> str:
@@ -129,7 +130,9 @@ def _side(side: Side) -> str:
 
 
 def _facts(run: RunComparison) -> list[str]:
-    facts = [f"Note: {note}." for note in run.notes]
+    other = [p for p in run.delivered if p.baseline != p.run]
+    facts = [f"{p.subject}: delivers {_name(p.run, p)} instead of {_name(p.baseline, p)}." for p in other]
+    facts += [f"Note: {note}." for note in run.notes]
     reasons = dict.fromkeys(d.reason for p in run.models for d in (p.accuracy, p.latency, p.memory) if d.finding == "not comparable")
     facts += [f"Not comparable: {reason}." for reason in reasons if reason not in run.notes]
     for title, changed in (("Versions", run.versions), ("Machine", run.machine), ("Settings", run.settings)):

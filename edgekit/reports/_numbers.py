@@ -14,6 +14,7 @@ TIMES = "\u00d7"
 CHECKS = {
     "max_drop": "Accuracy lost",
     "max_class_drop": "Accuracy lost by any class",
+    "class_collapse": "Collapse of any class",
     "min_speedup": "Speed-up over the uncompressed export",
     "max_size": "Size on disk",
     "max_latency": "Latency (p50)",
@@ -104,11 +105,9 @@ def check_name(name: str) -> str:
     return CHECKS.get(name, name)
 
 
-def with_unit(value: float | None, unit: str) -> str:
+def with_unit(value: float, unit: str, digits: int = 6) -> str:
     """A checked value or limit with its unit: ``1.2x``, ``0.4 points``."""
-    if value is None:
-        return NOTHING
-    number = f"{value:.4g}".replace("-", MINUS)
+    number = f"{value:.{digits}g}".replace("-", MINUS)
     if unit in ("x", TIMES, "times"):
         return number + TIMES
     return f"{number} {unit.removesuffix('s') if unit == 'points' and value == 1 else unit}"
@@ -118,10 +117,13 @@ def check_value(check: Check) -> str:
     """What a check found, with its interval where it has one: ``0.4 [-0.1, 0.9] points``."""
     if check.value is None:
         return "not measured"
+    value = with_unit(check.value, check.unit, 3)
     if check.low is None or check.high is None:
-        return with_unit(check.value, check.unit)
-    decimals = 1 if check.high - check.low >= 1 else 2
-    return f"{with_unit(check.value, check.unit)} [{check.low:.{decimals}f}, {check.high:.{decimals}f}]".replace("-", MINUS)
+        return value
+    low, high = (
+        significant(end) if check.unit == "ms" else f"{end:.{1 if check.high - check.low >= 1 else 2}f}" for end in (check.low, check.high)
+    )
+    return f"{value} [{low}, {high}]".replace("-", MINUS)
 
 
 def plain(value: Any) -> str:

@@ -78,6 +78,7 @@ def scatter(group: Group, metric: str, colours: Mapping[str, int], floor: float 
     parts.append(_front(shown, x, y))
     for point in shown:
         labels.keep_clear(x(point.x[0]), y(point.y[0]), 6, 6)
+        labels.keep_clear((x(point.x[1]) + x(point.x[2])) / 2, y(point.y[0]), (x(point.x[2]) - x(point.x[1])) / 2, 2)
         labels.keep_clear(x(point.x[0]), (y(point.y[1]) + y(point.y[2])) / 2, 2, abs(y(point.y[1]) - y(point.y[2])) / 2)
     parts += [label for point in sorted(shown, key=lambda p: not p.chosen) if (label := _label(point, x, y, colours, labels))]
     parts += [_point(point, x, y, colours) for point in shown]
@@ -90,7 +91,8 @@ def _frame(shown: Sequence[Point], floor: float | None, width: int, height: int)
     room = max((best - worst) * 0.08, 0.2)
     span = max(slowest / fastest, 1.3)
     x = Axis(fastest / span**0.17, slowest * span**0.1, 52, width - 12, log=True)
-    return x, Axis(worst - room, best + room, height - 44, 12)
+    top = min(best, 100.0) if max(p.y[0] for p in shown) <= 100 else best
+    return x, Axis(worst - room, top + room, height - 44, 12)
 
 
 def _heights(shown: Sequence[Point], floor: float | None) -> float:

@@ -35,8 +35,8 @@ class Markdown(Writer):
 def escape(text: str) -> str:
     """Make text from outside one line that Markdown and HTML take literally."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~$]|^[#+-])", r"\\\1", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|~$]|^[#+>-])", r"\\\1", line)
 
 
 def table(header: list[str], align: str, rows: list[list[str]]) -> list[str]:

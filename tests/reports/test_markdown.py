@@ -65,6 +65,8 @@ def test_a_command_can_not_close_its_fence(full):
     assert "````sh\na ``` b\n```\n````" in text
 
 
-@pytest.mark.parametrize(("given", "literal"), [("# a", "\\# a"), ("a\n# b", "a # b"), ("x & <b>", "x &amp; &lt;b&gt;"), ("a|b", "a\\|b")])
+@pytest.mark.parametrize(
+    ("given", "literal"), [("# a", "\\# a"), ("a\n# b", "a # b"), ("x & <b>", "x &amp; &lt;b>"), ("> a", "\\> a"), ("a|b", "a\\|b")]
+)
 def test_escape(given, literal):
     assert escape(given) == literal

@@ -59,6 +59,10 @@ def test_checked_values_have_unit_and_interval():
     assert n.check_value(check(None)) == "not measured"
     assert n.check_value(check(-0.4, -1.6, 0.8)) == "\u22120.4 points [\u22121.6, 0.8]"
     assert n.check_value(check(1.28, 1.25, 1.31, "x")) == "1.28\u00d7 [1.25, 1.31]"
+    assert n.check_value(check(0.1675, -0.3, 0.7)) == "0.168 points [\u22120.3, 0.7]"
+    assert n.check_value(check(0.0566, 0.0561, 0.0571, "ms")) == "0.0566 ms [0.0561, 0.0571]"
+    assert n.check_value(check(3.991, unit="MB")) == "3.99 MB"
+    assert n.with_unit(128.5, "MB") == "128.5 MB"
     assert n.with_unit(1.0, "points") == "1 point"
     assert n.with_unit(1.0, "ms") == "1 ms"
 

@@ -98,3 +98,13 @@ def test_whiskers_of_a_table_share_a_scale_and_leave_out_the_original(host):
     assert _plots.whisker(host.models[0], span, 1.0) == ""
     lost = next(m for m in host.models if m.id == "host/tflite-int8-static")
     assert "M1 9l7 -4v8z" in _plots.whisker(lost, span, 1.0)
+
+
+def test_axis_of_a_percentage_ends_at_100(failing):
+    (group,) = groups(failing)
+    perfect = [
+        m.model_copy(update={"accuracy": m.accuracy.model_copy(update={"metrics": {"top1": 99.8}})}) for m in group.models if m.accuracy
+    ]
+    svg = ET.fromstring(_plots.scatter(Group("host", None, tuple(perfect), None), "top1", COLOURS, 98.8, 980, 430))
+    ticks = [float(text.text or "") for text in svg.iter("text") if text.get("text-anchor") == "end" and text.get("class") == "tick"]
+    assert max(ticks) == 100

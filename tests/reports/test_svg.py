@@ -48,12 +48,18 @@ def test_label_goes_right_of_its_point_and_the_next_one_elsewhere():
     assert second.x + 4 * 6.3 == pytest.approx(41)
 
 
-def test_label_far_from_its_point_gets_a_leader_that_crosses_no_label():
-    labels = Labels((0, 0, 200, 100))
-    labels.keep_clear(50, 50, 40, 12)
-    place = labels.place("abcd", 50, 50)
-    assert place is not None
-    assert place.leader is not None
+def test_labels_of_a_crowd_get_leaders_that_cross_no_other_label():
+    labels = Labels((0, 0, 400, 200))
+    crowd = [(200 + 3 * i, 100) for i in range(9)]
+    for point in crowd:
+        labels.keep_clear(*point, 6, 6)
+    places = [labels.place("some-model", *point) for point in crowd]
+    lines = [(point, place.leader) for point, place in zip(crowd, places, strict=True) if place and place.leader]
+    assert len(lines) >= 5
+    for (x, y), (end_x, end_y) in lines:
+        way = [(x + (end_x - x) * t / 100, y + (end_y - y) * t / 100) for t in range(99)]
+        crossed = [box for box in labels.written for px, py in way if box[0] < px < box[2] and box[1] < py < box[3]]
+        assert crossed == []
 
 
 def test_label_without_room_is_left_out():
