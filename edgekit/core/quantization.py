@@ -17,14 +17,14 @@ from edgekit.core.schema import Schema
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-dynamic"]
 """``int8`` lets the task choose between static and dynamic; the others say exactly what is meant."""
 
-CalibrationMethod = Literal["minmax", "entropy", "percentile"]
+CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
 
 
 class QuantizationSpec(Schema):
     """How tensors become integers.
 
     References: Jacob et al. 2018 (arXiv:1712.05877) for affine quantization; Wu et al. 2020 (arXiv:2004.09602) for the
-    calibration methods.
+    calibration methods; for ``mse`` Nagel et al. 2021 (arXiv:2106.08295), section 3.1.
     """
 
     granularity: Literal["channel", "tensor"] = Field("channel", description="One weight scale a channel, or one a tensor.")
@@ -32,6 +32,9 @@ class QuantizationSpec(Schema):
     percentile: float = Field(99.99, gt=50, le=100, description="Share of values kept in range, in percent; for 'percentile' only.")
     samples: int = Field(300, ge=1, description="Calibration samples to read.")
     exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay in float.")
+    min_sqnr: float | None = Field(
+        None, gt=0, description="Signal-to-quantization-noise ratio of the outputs in dB; the noisiest layers stay in float until it is met."
+    )
 
 
 class Int8Scheme(Schema):
@@ -65,3 +68,16 @@ def excluded(layers: Iterable[str], patterns: Sequence[str]) -> set[str]:
             raise QuantizationError(f"exclude pattern {pattern!r} matches no layer", hint=closest(pattern, names))
         kept.update(matching)
     return kept
+
+
+def refuse_min_sqnr(spec: QuantizationSpec, quantizer: str) -> None:
+    """Refuse ``min_sqnr`` in the name of a quantizer that does not measure its layers.
+
+    Raises:
+        QuantizationError: the spec has ``min_sqnr``.
+    """
+    if spec.min_sqnr is not None:
+        raise QuantizationError(
+            f"{quantizer} does not measure the noise of single layers, so it can't hold min_sqnr",
+            hint="leave min_sqnr out, or name noisy layers in 'exclude'",
+        )
