@@ -1,0 +1,59 @@
+"""Half-precision weights for OpenVINO: half the size; the CPU widens them again when it loads the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core import openvino_ir
+from edgekit.core.chatter import muted
+from edgekit.core.plugin import Quantizer
+from edgekit.quantizers import _openvino
+
+if TYPE_CHECKING:
+    from edgekit.core.artifacts import Artifact
+    from edgekit.core.plugin import Context
+    from edgekit.core.quantization import LayerPlan
+
+LARGEST = 65504.0
+"""Largest number that fp16 holds; OpenVINO would clip what is beyond."""
+
+
+class OpenVinoFp16(Quantizer):
+    """Store weights in fp16; inputs and outputs stay float32."""
+
+    accepts = "openvino"
+    precision = "fp16"
+    requires = {"openvino": "openvino"}
+    packages = ("openvino",)
+
+    def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
+        """Decide each layer's precision.
+
+        Raises:
+            QuantizationError: an exclude pattern matches no layer.
+        """
+        graph = openvino_ir.read(model.model)
+        stored = {node.get_friendly_name() for node in openvino_ir.layers(graph) if openvino_ir.is_weighted(node) and _fits(node)}
+        return _openvino.layer_plan(graph, stored, self.precision, self.spec, reason="its weights are beyond the range of fp16")
+
+    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+        """Write the IR with fp16 weights."""
+        graph = openvino_ir.read(model.model)
+        kept = set(_openvino.kept_in_float(plan, self.precision))
+        for node in graph.get_ops():
+            if node.get_friendly_name() in kept:
+                for constant in _constants(node):
+                    constant.get_rt_info()["precise_0"] = ""
+        with muted():
+            return _openvino.write(graph, _openvino.names_of(graph), plan, model, out, self.precision, half=True)
+
+
+def _constants(node: Any) -> list[Any]:
+    return [value.get_node() for value in node.input_values() if value.get_node().get_type_name() == "Constant"]
+
+
+def _fits(node: Any) -> bool:
+    import numpy as np
+
+    return all(c.get_element_type().is_integral() or float(np.abs(c.get_data()).max(initial=0)) <= LARGEST for c in _constants(node))

@@ -1,0 +1,181 @@
+"""Static int8 for OpenVINO: NNCF places the quantizers where OpenVINO's kernels look for them, and corrects biases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core import openvino_ir
+from edgekit.core.chatter import innermost, muted
+from edgekit.core.errors import QuantizationError
+from edgekit.core.plugin import Quantizer
+from edgekit.quantizers import _openvino
+
+if TYPE_CHECKING:
+    from edgekit.core.artifacts import Artifact
+    from edgekit.core.plugin import Context
+    from edgekit.core.quantization import Int8Scheme, LayerPlan
+
+PASSING = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "StridedSlice", "Pad", "MaxPool", "Concat", "Split", "VariadicSplit"}
+)
+"""Operators that pass int8 through, so that a quantizer before them serves what comes after."""
+
+
+class OpenVinoInt8Static(Quantizer):
+    """Quantize weights and activations to 8 bits after calibration, with fast bias correction.
+
+    References: Jacob et al. 2018 (arXiv:1712.05877); bias correction: Nagel et al. 2019 (arXiv:1906.04721), section 4.2;
+    for transformers SmoothQuant: Xiao et al. 2023 (arXiv:2211.10438).
+    """
+
+    accepts = "openvino"
+    precision = "int8-static"
+    calibrates = True
+    requires = {"openvino": "openvino", "nncf": "nncf"}
+    packages = ("openvino", "nncf")
+
+    def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
+        """Decide each layer's precision, as NNCF will place its quantizers.
+
+        Raises:
+            QuantizationError: a setting that NNCF does not have, a pattern that matches no layer, or nothing left to quantize.
+        """
+        graph = openvino_ir.read(model.model)
+        scheme = wanted_scheme(context)
+        with muted():
+            quantized = self._quantized(graph, scheme)
+        return _openvino.layer_plan(graph, quantized, self.precision, self.spec, reason="NNCF finds no int8 kernel for it")
+
+    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+        """Calibrate and write the quantized IR.
+
+        Raises:
+            QuantizationError: no calibration samples, or NNCF fails on the model.
+        """
+        samples = _openvino.Samples(context, self.spec.samples)
+        graph = openvino_ir.read(model.model)
+        names = _openvino.names_of(graph)
+        settings = self._settings(graph, wanted_scheme(context))
+        with muted(), _openvino.running_statistics():
+            import nncf
+
+            try:
+                made = nncf.quantize(
+                    graph,
+                    nncf.Dataset(samples),
+                    subset_size=len(samples),
+                    fast_bias_correction=True,
+                    ignored_scope=nncf.IgnoredScope(names=_openvino.kept_in_float(plan, self.precision)),
+                    preset=settings["preset"],
+                    model_type=settings["model_type"],
+                    advanced_parameters=self._advanced(settings),
+                )
+            except (RuntimeError, ValueError, nncf.InternalError) as problem:
+                raise QuantizationError(
+                    f"NNCF can't quantize this model: {innermost(problem)}", hint="exclude the layer it names"
+                ) from problem
+        return _openvino.write(made, names, plan, model, out, self.precision)
+
+    def _settings(self, graph: Any, scheme: Int8Scheme) -> dict[str, Any]:
+        """The spec and the target's scheme in NNCF's words.
+
+        Raises:
+            QuantizationError: NNCF has no such calibration.
+        """
+        import nncf
+        from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
+
+        return {
+            "preset": nncf.QuantizationPreset.PERFORMANCE if scheme.symmetric else nncf.QuantizationPreset.MIXED,
+            "model_type": nncf.ModelType.TRANSFORMER if is_transformer(graph) else None,
+            "overflow_fix": OverflowFix.ENABLE if scheme.reduce_range else OverflowFix.DISABLE,
+            "weights": QuantizationParameters(per_channel=self.spec.granularity == "channel"),
+            "activations": QuantizationParameters(signedness_to_force=True if scheme.symmetric and scheme.activations == "int8" else None),
+            "ranges": self._ranges(),
+        }
+
+    def _ranges(self) -> Any:
+        from nncf.quantization.range_estimator import (
+            AggregatorType,
+            RangeEstimatorParameters,
+            RangeEstimatorParametersSet,
+            StatisticsCollectorParameters,
+            StatisticsType,
+        )
+
+        if self.spec.calibration == "minmax":
+            return RangeEstimatorParametersSet.MINMAX
+        if self.spec.calibration == "percentile":
+            cut = (100 - self.spec.percentile) / 200
+            side = StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MEAN, quantile_outlier_prob=cut)
+            return RangeEstimatorParameters(min=side, max=side)
+        raise QuantizationError(
+            f"OpenVINO's quantizer has no {self.spec.calibration} calibration", hint="use calibration: minmax or percentile, or format onnx"
+        )
+
+    def _advanced(self, settings: dict[str, Any]) -> Any:
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+
+        return AdvancedQuantizationParameters(
+            overflow_fix=settings["overflow_fix"],
+            weights_quantization_params=settings["weights"],
+            activations_quantization_params=settings["activations"],
+            activations_range_estimator_params=settings["ranges"],
+        )
+
+    def _quantized(self, graph: Any, scheme: Int8Scheme) -> set[str]:
+        """Layers that NNCF computes in int8: those whose weights it quantizes, and those whose every input is quantized."""
+        from nncf.common.factory import build_graph
+        from nncf.common.graph.transformations.commands import TargetType
+        from nncf.quantization.algorithms.min_max.algorithm import MinMaxQuantization
+
+        settings = self._settings(graph, scheme)
+        algorithm = MinMaxQuantization(
+            preset=settings["preset"],
+            model_type=settings["model_type"],
+            overflow_fix=settings["overflow_fix"],
+            weights_quantization_params=settings["weights"],
+            activations_quantization_params=settings["activations"],
+        )
+        points = algorithm.get_statistic_points(graph, build_graph(graph))
+        kinds = {name: {point.target_point.type for point in at} for name, at in points.items()}
+        weighted = {name for name, types in kinds.items() if TargetType.OPERATION_WITH_WEIGHTS in types}
+        fed = {name for name, types in kinds.items() if TargetType.PRE_LAYER_OPERATION in types}
+        sources = {name for name, types in kinds.items() if TargetType.POST_LAYER_OPERATION in types}
+        others = {node.get_friendly_name() for node in openvino_ir.layers(graph) if _reads_int8(node, sources)}
+        return weighted | fed | others
+
+
+def wanted_scheme(context: Context) -> Int8Scheme:
+    """Return what the target's int8 kernels expect.
+
+    Raises:
+        QuantizationError: the target has no int8 kernels for OpenVINO.
+    """
+    if context.scheme is None:
+        raise QuantizationError("the target says not what its int8 kernels expect", hint="choose a target with int8 units, or fp16")
+    return context.scheme
+
+
+def is_transformer(graph: Any) -> bool:
+    """Whether a graph multiplies activations with each other after a softmax and has more matrix products than convolutions."""
+    kinds = [node.get_type_name() for node in graph.get_ops()]
+    products = [node for node in graph.get_ops() if node.get_type_name() == "MatMul" and not openvino_ir.is_weighted(node)]
+    attention = bool(products) and any("oftmax" in kind.lower() for kind in kinds)
+    return ("ScaledDotProductAttention" in kinds or attention) and kinds.count("MatMul") > sum("Convolution" in kind for kind in kinds)
+
+
+def _reads_int8(node: Any, sources: set[str]) -> bool:
+    producers = [value.get_node() for value in node.input_values()]
+    moving = [p for p in producers if p.get_type_name() != "Constant"]
+    return bool(moving) and all(_is_int8(p, sources) for p in moving)
+
+
+def _is_int8(node: Any, sources: set[str]) -> bool:
+    if node.get_friendly_name() in sources:
+        return True
+    if node.get_type_name() not in PASSING:
+        return False
+    moving = [value.get_node() for value in node.input_values() if value.get_node().get_type_name() != "Constant"]
+    return bool(moving) and all(_is_int8(p, sources) for p in moving)
