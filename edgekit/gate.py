@@ -79,7 +79,8 @@ def choose(candidates: Sequence[ModelResult], budget: Budget, wish: Literal["fas
     holding = [g for g in graded if not g.breaks(ACCURACY_CHECKS)]
     if not holding:
         best = max((g.result for g in graded), key=lambda r: r.accuracy.change.value if r.accuracy else -math.inf)
-        return best.id, f"no model keeps the accuracy limits; of {len(graded)}, this one {_change(best)}"
+        among = f"none of {len(graded)} models keeps the accuracy limits, this one {_change(best)}"
+        return best.id, among if len(graded) > 1 else f"the only model, and it breaks the accuracy limits: {_change(best)}"
     kept = [g for g in holding if not g.breaks()] or holding
     if budget.strict:
         kept = [g for g in kept if g.state == "pass"] or kept
@@ -101,7 +102,7 @@ def summary(state: Status, outcomes: Sequence[TargetResult], results: Sequence[M
             f"; {len(outcomes) - 3} more targets pass" if len(outcomes) > 3 else ""
         )
     worst = next(o for state in GRAVITY for o in outcomes if o.status == state)
-    said = next((c.message for c in worst.checks if c.status == worst.status), worst.reason)
+    said = next((c.message.split("; ")[0] for c in worst.checks if c.status == worst.status), worst.reason)
     held = f"{len(good)} of {len(outcomes)} targets hold the budget; " if len(outcomes) > 1 else ""
     return f"{held}{worst.target}: {said}"
 

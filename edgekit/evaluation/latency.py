@@ -18,7 +18,7 @@ import numpy as np
 from edgekit.algorithms import statistics
 from edgekit.core.artifacts import Batch
 from edgekit.core.errors import EdgekitError, HostError
-from edgekit.core.machine import load_average
+from edgekit.core.machine import load_average, this_machine
 from edgekit.core.plugin import Host, RuntimeSettings, Session
 from edgekit.core.progress import Progress
 from edgekit.core.recipe import Measuring
@@ -113,7 +113,7 @@ def race(contestants: Sequence[Contestant], inputs: Batch, measuring: Measuring,
             for turn in range(len(lanes)):
                 lanes[(number + turn) % len(lanes)].turn(inputs, measuring.round_seconds)
                 progress.advance(number * len(lanes) + turn + 1, measuring.rounds * len(lanes))
-    around = {"load_before": round(load, 2), "load_after": round(load_average(), 2)}
+    around = {"load_before": round(load, 2), "load_after": round(load_average(), 2), "cores": this_machine().cores}
     return {lane.contestant.id: lane.timing(around) for lane in lanes}
 
 
@@ -147,7 +147,7 @@ def summarise(timing: Timing, *, export: Timing | None, original: Timing | None,
         speedup_runtime=_speedup(export, timing, seed),
         speedup_original=_speedup(original, timing, seed),
         samples_ms=tuple(round(float(v), 6) for v in shown),
-        circumstances={**timing.circumstances, **_noise(timing.medians)},
+        circumstances={**timing.circumstances, **_noise(timing)},
     )
 
 
@@ -157,9 +157,16 @@ def _speedup(baseline: Timing | None, timing: Timing, seed: int) -> Interval | N
     return statistics.ratio_of_medians(baseline.medians, timing.medians, seed=seed)
 
 
-def _noise(medians: np.ndarray) -> dict[str, str]:
-    spread = float((medians.max() - medians.min()) / np.median(medians))
-    return {"noise": f"the rounds' medians differ by {spread:.0%}: the machine was not quiet"} if spread > NOISY else {}
+def _noise(timing: Timing) -> dict[str, str]:
+    """What disturbed the race, as far as it shows."""
+    medians, around = timing.medians, timing.circumstances
+    found = []
+    if (spread := float((medians.max() - medians.min()) / np.median(medians))) > NOISY:
+        found.append(f"the rounds' medians differ by {spread:.0%}")
+    busy = min(around.get("load_before", 0.0), around.get("load_after", 0.0))
+    if busy > around.get("cores", busy):
+        found.append(f"{busy:.1f} processes wanted to run on {around['cores']} cores")
+    return {"noise": "the machine was not quiet: " + "; ".join(found)} if found else {}
 
 
 class _Lane:

@@ -144,11 +144,16 @@ def test_a_p99_of_few_calls_is_not_given_and_of_some_reaches_the_slowest():
     assert some.p99.high == some.samples_ms[-1]
 
 
-def test_noise_between_rounds_is_told():
-    quiet = summarise(Timing("a", rounds_of(1, 1.01, 1)), export=None, original=None)
-    loud = summarise(Timing("a", rounds_of(1, 1.5, 1)), export=None, original=None)
-    assert "noise" not in quiet.circumstances
-    assert "50%" in loud.circumstances["noise"].replace("49%", "50%")
+def test_noise_is_told():
+    quiet = {"load_before": 1.2, "load_after": 1.0, "cores": 2}
+    busy = {"load_before": 6.0, "load_after": 5.5, "cores": 2}
+    even, uneven = rounds_of(1, 1.01, 1), rounds_of(1, 1.5, 1)
+    calm = summarise(Timing("a", even, circumstances=quiet), export=None, original=None)
+    assert "noise" not in calm.circumstances
+    crowded = summarise(Timing("a", even, circumstances=busy), export=None, original=None)
+    assert crowded.circumstances["noise"] == "the machine was not quiet: 5.5 processes wanted to run on 2 cores"
+    uneven_rounds = summarise(Timing("a", uneven, circumstances=quiet), export=None, original=None)
+    assert uneven_rounds.circumstances["noise"].startswith("the machine was not quiet: the rounds' medians differ by ")
 
 
 def test_real_runtimes_race_in_fresh_processes(tmp_path):
