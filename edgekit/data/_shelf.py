@@ -61,7 +61,6 @@ class Tar(Shelf):
                     if member.isreg():
                         self._index[member.name.removeprefix("./")] = (member.offset_data, member.size)
                     archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
-            self._check_whole()
         except (tarfile.TarError, EOFError, ValueError, OSError) as problem:
             raise DataError(
                 f"{path}: is not a whole, uncompressed tar ({problem})", hint="fetch it again, or write it with tar -cf"
@@ -84,11 +83,6 @@ class Tar(Shelf):
     def files(self, names: list[str]) -> list[Path]:
         """The tar."""
         return [self._path]
-
-    def _check_whole(self) -> None:
-        end = max((offset + size for offset, size in self._index.values()), default=0)
-        if end > self._path.stat().st_size:
-            raise EOFError("it is cut short")
 
 
 def open_shelf(path: Path) -> Shelf:

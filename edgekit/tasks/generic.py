@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.metrics import cosine_similarity, softmax_divergence
+from edgekit.algorithms.scores import finite, pick
 from edgekit.core.artifacts import Batch
 from edgekit.core.errors import DataError
 from edgekit.core.plugin import Task
-from edgekit.tasks._logits import finite, pick
 
 COSINE, LARGEST, MEAN, DIVERGENCE, DECISION = range(5)
 

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.metrics import label_ranks
+from edgekit.algorithms.scores import class_indices, class_scores
 from edgekit.core.artifacts import Batch
 from edgekit.core.plugin import Task
-from edgekit.tasks._logits import class_indices, class_scores
 
 LABEL, PREDICTION, RANK, CLASSES = range(4)
 FEWEST_FOR_TOP5 = 10

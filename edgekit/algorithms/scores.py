@@ -1,4 +1,4 @@
-"""Class scores out of a model's outputs, checked against labels; shared by the classification tasks."""
+"""Class scores out of a model's outputs, checked against labels; shared by the tasks."""
 
 from __future__ import annotations
 
