@@ -111,4 +111,5 @@ def _fit(fit: TargetFit, out: Console) -> None:
         out.print(f"{fit.target}, {backend.runtime}: {verdict}")
         for concern in backend.concerns:
             some = f" ({', '.join(concern.layers[:3])}{', ...' if len(concern.layers) > 3 else ''})" if concern.layers else ""
-            out.print(plain(f"  {'wrong or impossible' if concern.severity == 'stops' else 'slower'}: {concern.message}{some}"), soft_wrap=True)
+            effect = "wrong or impossible" if concern.severity == "stops" else "slower"
+            out.print(plain(f"  {effect}: {concern.message}{some}"), soft_wrap=True)

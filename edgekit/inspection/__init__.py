@@ -64,12 +64,16 @@ def _read_folder(path: Path) -> Inspection:
     from edgekit.core.artifacts import ARTIFACT, DESCRIPTION, Artifact, Checkpoint
     from edgekit.inspection import weights
 
-    if (path / ARTIFACT).is_file():
-        return _read(Artifact.load(path).model)
-    if (path / DESCRIPTION).is_file() and Checkpoint.load(path).weights.is_file():
-        return _read(Checkpoint.load(path).weights)
+    try:
+        if (path / ARTIFACT).is_file():
+            return _read(Artifact.load(path).model)
+        if (path / DESCRIPTION).is_file() and Checkpoint.load(path).weights.is_file():
+            return _read(Checkpoint.load(path).weights)
+    except (KeyError, TypeError) as problem:
+        raise SourceError(f"{path}: its description is damaged ({problem})", hint="inspect the model file in it") from problem
     if (path / "config.json").is_file():
         return weights.read_folder(path)
-    models = sorted(p.name for p in path.rglob("*") if p.suffix in READERS)[:5]
+    near = (*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*"))
+    models = sorted(str(p.relative_to(path)) for p in near if p.suffix in READERS)[:5]
     hint = f"inspect one of: {', '.join(models)}" if models else "give a model file, or a folder with config.json and weights"
     raise SourceError(f"{path}: is no checkpoint folder", hint=hint)

@@ -147,8 +147,10 @@ def tflite(tmp_path: Path) -> TfliteMaker:
 @pytest.fixture
 def openvino_model(tmp_path: Path):
     """A function that saves x [1, 3, 8, 8] -> Convolution 3->4, 3x3 -> ReduceMean -> MatMul 4->5 as IR."""
-    import openvino as ov
-    from openvino import opset13 as op
+    from edgekit.core.openvino_ir import library
+
+    ov = library()
+    op = ov.opset13
 
     def quantize(node, low, high):
         bounds = [op.constant(np.float32(v)) for v in (low, high, low, high)]

@@ -154,3 +154,11 @@ def test_what_can_not_be_inspected(tmp_path, name, message):
     with pytest.raises(SourceError, match=message) as caught:
         inspect(tmp_path / name)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["artifact.json", "checkpoint.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"inputs": [1], "outputs": []}'])
+def test_a_damaged_description_is_one_line(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError):
+        inspect(tmp_path)
