@@ -18,7 +18,7 @@ import numpy as np
 
 from edgekit.algorithms import statistics
 from edgekit.core.artifacts import Batch
-from edgekit.core.errors import DataError, QuantizationError, SourceError
+from edgekit.core.errors import DataError, ExportError, QuantizationError, SourceError
 from edgekit.core.plugin import DataSet, Session, Task
 from edgekit.core.progress import Progress
 from edgekit.core.report import Accuracy, Basis, ClassChange, Interval
@@ -50,7 +50,7 @@ def observe(session: Session, data: DataSet, task: Task, out: Path, *, original:
         SourceError: the original gives numbers that are not finite.
         QuantizationError: a candidate does.
         DataError: outputs vary in shape, or the original was observed on another set.
-        ExportError: a candidate's outputs can't be paired with the original's.
+        ExportError: a candidate's outputs differ from the original's in number, names or shape.
     """
     about = _about(original) if original else {}
     if original and (about["data"], about["samples"]) != (data.digest, len(data)):
@@ -68,6 +68,7 @@ def observe(session: Session, data: DataSet, task: Task, out: Path, *, original:
             outputs = align(found, names)
             _check(outputs, len(labels), done, writers, SourceError if original is None else QuantizationError)
             if not writers:
+                _same_rows(outputs, readers)
                 writers.update({n: files.enter_context(RowWriter(output_file(out, n), len(data))) for n in names})
             for name, values in outputs.items():
                 writers[name].write(_plain(values))
@@ -262,7 +263,7 @@ def _check(outputs: Batch, size: int, done: int, writers: dict[str, RowWriter], 
     for name, values in outputs.items():
         known = writers[name].row if writers else None
         if values.shape[:1] != (size,) or known not in (None, values.shape[1:]):
-            expected = (size, *(known if known is not None else ("...",)))
+            expected = f"{size} rows of {known}" if known is not None else f"{size} rows"
             raise DataError(
                 f"output {name!r} has shape {values.shape} at sample {done}, expected {expected}: varying outputs can't be compared",
                 hint="give inputs of one size, or wrap the model so that each sample has outputs of a fixed shape",
@@ -272,6 +273,15 @@ def _check(outputs: Batch, size: int, done: int, writers: dict[str, RowWriter], 
             raise error(
                 f"output {name!r} is {values[tuple(place)]} at sample {done + int(place[0])}, index {[int(i) for i in place[1:]]}",
                 hint="check the weights and the preprocessing, or keep the layers before this output in float",
+            )
+
+
+def _same_rows(outputs: Batch, readers: dict[str, RowReader]) -> None:
+    for name, reader in readers.items():
+        if outputs[name].shape[1:] != reader.row:
+            raise ExportError(
+                f"output {name!r} has shape {list(outputs[name].shape[1:])} a sample, the original's has {list(reader.row)}",
+                hint="export the model so that it gives the original's outputs in the original's layout",
             )
 
 

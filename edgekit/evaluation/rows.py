@@ -87,7 +87,7 @@ class RowReader:
         self._file.close()
 
 
-def side_by_side(first: Path, second: Path, *, at_once: int = 4_000_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def side_by_side(first: Path, second: Path, *, at_once: int = 500_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the same rows of two files, about so many values at a time.
 
     Raises:

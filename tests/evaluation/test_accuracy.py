@@ -125,6 +125,13 @@ def test_outputs_that_vary_in_shape_are_refused(tmp_path, arrays, numpy_session)
             )
 
 
+def test_outputs_of_another_shape_than_the_originals_are_refused(watched):
+    task = create(Task, "generic", "task")
+    table = np.ones((6, 4), np.float32)
+    with pytest.raises(ExportError, match=r"'logits' has shape \[2, 2\] a sample, the original's has \[4\]"):
+        watched([None] * 6, table, table.reshape(6, 2, 2), by=task)
+
+
 def test_half_precision_is_kept_as_float32_and_integers_as_they_are(tmp_path, arrays, numpy_session):
     data = arrays(np.arange(4, dtype=np.float32)[:, None])
     model = numpy_session(lambda x: {"half": x.astype(np.float16), "whole": x.astype(np.int64)})
