@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.errors import RecipeError, TargetError, closest
 from edgekit.core.plugin import Exporter
-from edgekit.core.registry import names, quantizers_for
+from edgekit.core.registry import names, precisions_of, quantizers_for
 from edgekit.core.target import family
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) ->
     passed = bool(recipe.passes)
     found = [Candidate(target, backend, FLOAT, None, "f32", passed=False, wanted=not recipe.precisions or FLOAT in wishes)]
     for wish in wishes:
-        precision = task.int8 if wish == "int8" else wish
+        precision = _int8(task, backend) if wish == "int8" else wish
         if family(precision) not in backend.precisions:
             continue
         if precision == FLOAT and not passed:
@@ -122,10 +122,14 @@ def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) ->
         if precision != FLOAT and precision not in EXECUTION_ONLY:
             fitting = quantizers_for(backend.format, precision)
             if not fitting:
-                raise TargetError(f"{backend.format} has no quantizer for {precision}", hint="choose int8-static, int8-dynamic or fp16")
+                raise TargetError(f"{backend.format} has no quantizer for {precision}", hint=f"{backend.format} offers: {', '.join(precisions_of(backend.format))}")
             quantizer = fitting[0]
         found.append(Candidate(target, backend, precision, quantizer, EXECUTION_ONLY.get(precision, "f32"), passed=passed, wanted=True))
     return found
+
+
+def _int8(task: Task, backend: Backend) -> str:
+    return "int8-dynamic" if backend.format in task.dynamic_int8 else "int8-static"
 
 
 def _worth_trying(backend: Backend) -> tuple[str, ...]:

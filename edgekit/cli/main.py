@@ -54,7 +54,7 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code: 0 success, 1 a gate failed, 2 wrong input, 3 environment, 4 internal error."""
-    import click
+    from typer.exceptions import Abort, TyperException
 
     command = next((word for word in arguments if not word.startswith("-")), None)
     try:
@@ -62,10 +62,10 @@ def main(arguments: list[str]) -> int:
     except EdgekitError as problem:
         _say(problem.message, problem.hint)
         return problem.exit_code
-    except click.ClickException as problem:
+    except TyperException as problem:
         _say(problem.format_message(), "edgekit --help, or edgekit COMMAND --help, shows what is possible")
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         _say("interrupted", "run the same command again; finished stages are kept")
         return 130
     except BrokenPipeError:

@@ -290,8 +290,8 @@ class Task(Plugin):
     primary: ClassVar[str]
     """The metric that budgets speak of; higher is better, in percent."""
     labelled: ClassVar[bool] = True
-    int8: ClassVar[str] = "int8-static"
-    """What ``int8`` means for models of this task."""
+    dynamic_int8: ClassVar[frozenset[str]] = frozenset()
+    """Formats in which ``int8`` means dynamic quantization for models of this task; static in all others."""
     auto_class: ClassVar[str] = ""
     """Transformers Auto class of models of this task; empty for the class that the checkpoint names."""
 

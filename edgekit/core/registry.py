@@ -74,6 +74,11 @@ def quantizers_for(format: str, precision: str) -> list[str]:  # noqa: A002 - th
     return [n for n in names(Quantizer) if (q := load(Quantizer, n)).accepts == format and q.precision == precision]
 
 
+def precisions_of(format: str) -> list[str]:  # noqa: A002 - the field's word
+    """Precisions to which a format's quantizers can take a model."""
+    return sorted(q.precision for q in (load(Quantizer, name) for name in names(Quantizer)) if q.accepts == format)
+
+
 def name_of(plugin: Plugin | type[Plugin]) -> str:
     """Name of a plugin, the one that recipes use."""
     kind = plugin if isinstance(plugin, type) else type(plugin)

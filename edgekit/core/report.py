@@ -92,7 +92,7 @@ class Size(Schema):
     """Bytes on disk."""
 
     raw: int
-    zstd: int = Field(description="Compressed with Zstandard, level 19.")
+    zstd: int = Field(description="Compressed with Zstandard, level 3.")
 
 
 class ModelResult(Schema):

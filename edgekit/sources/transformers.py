@@ -54,8 +54,7 @@ class Transformers(Source):
         Raises:
             SourceError: no such model, damaged weights, an unknown class, missing weights.
         """
-        import transformers
-
+        transformers = quiet_library()
         config = self._load(transformers.AutoConfig, what="configuration")
         name = self.auto_class or context.auto_class or (config.architectures or ["AutoModel"])[0]
         kind = getattr(transformers, name, None)
@@ -83,8 +82,7 @@ class Transformers(Source):
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:
         """Make the model from the saved configuration."""
-        import transformers
-
+        transformers = quiet_library()
         description = checkpoint.description
         trusted = description["remote_code"]
         config = transformers.AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=trusted)
@@ -117,8 +115,23 @@ class Transformers(Source):
             wanted = self.revision or "main"
             for revision in repo.revisions:
                 if wanted in revision.refs or revision.commit_hash.startswith(wanted):
-                    return revision.commit_hash
+                    return str(revision.commit_hash)
         raise SourceError(f"{self.path}: no such folder, and no such model on the hub or in its cache", hint=_HINT)
 
 
 _HINT = "check the path or hub id and the network; private models need HF_TOKEN"
+
+
+def quiet_library() -> Any:
+    """Import transformers without progress bars and without the complaints of optional extensions that it probes."""
+    import contextlib
+    import io
+    import logging
+
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()):
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+    return transformers

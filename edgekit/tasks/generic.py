@@ -28,7 +28,6 @@ class Generic(Task):
 
     primary = "cosine"
     labelled = False
-    int8 = "int8-static"
 
     output: str | None = Field(None, description="Compare only this output; all of them where left out.")
 

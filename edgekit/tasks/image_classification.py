@@ -21,7 +21,6 @@ class ImageClassification(Task):
     """Accuracy in percent; top-5 is reported from ten classes on, below which it says little."""
 
     primary = "top1"
-    int8 = "int8-static"
 
     output: str | None = Field(None, description="Output with the class scores; needed only where the model has several.")
 

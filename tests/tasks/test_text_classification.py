@@ -43,7 +43,7 @@ def test_predictions_groups_and_correctness() -> None:
     np.testing.assert_array_equal(task.predictions(rows), [0, 2, 2])
     np.testing.assert_array_equal(task.groups(rows), [0, 1, 2])  # type: ignore[arg-type]
     np.testing.assert_array_equal(task.correct(rows), [True, False, True])  # type: ignore[arg-type]
-    assert task.int8 == "int8-dynamic"
+    assert task.dynamic_int8 == {"onnx", "tflite"}
 
 
 def test_a_label_beyond_the_classes_is_refused() -> None:
