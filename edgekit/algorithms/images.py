@@ -48,7 +48,7 @@ def resize(image: np.ndarray, size: int | tuple[int, int], interpolation: Interp
 
 
 def center_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Cut out the middle; an odd margin is split as torchvision's ``CenterCrop`` does (half to even).
+    """Cut out the middle; of an odd margin the odd pixel lies below or to the right, as in transformers' and TensorFlow's crops.
 
     Args:
         image: [H, W, C].
@@ -64,7 +64,7 @@ def center_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
         raise DataError(
             f"a crop of {height}x{width} does not fit into {image.shape[0]}x{image.shape[1]} pixels", hint="resize first, or crop less"
         )
-    top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
 
