@@ -1,7 +1,8 @@
-"""From a picture's pixels to a model's input, with the definitions that torchvision and Pillow use.
+"""From a picture's pixels to a model's input, with the definitions that Pillow, torchvision and transformers use.
 
 Networks remember the arithmetic they were trained with: a crop that is off by one pixel or a resize without antialiasing costs
-accuracy that would then be blamed on quantization. So each step here is the one of torchvision's transforms on PIL images.
+accuracy that would then be blamed on quantization. So each step here is the one of torchvision's transforms on PIL images, but for the
+crop's odd pixel, where torchvision rounds half to even.
 """
 
 from __future__ import annotations
