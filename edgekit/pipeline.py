@@ -63,9 +63,10 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     improved = checkpoint
     for work in passes:
         improved = stages.improved(improved, work)
-    original = _as_it_came(stages, checkpoint)
     built = [_build(stages, candidate, improved if candidate.passed else checkpoint, recipe) for candidate in candidates]
-    field = [_original_entrant(original, targets[0]), *(_entrant(b, built) for b in built)]
+    field = [_entrant(b, built) for b in built]
+    if recipe.measure.enabled:
+        field.insert(0, _original(stages, checkpoint, targets[0]))
     results = measure(stages, field, task=task, evaluation=evaluation, measuring=recipe.measure, seed=recipe.seed)
 
     judged = [gate.annotate(result, results, recipe.budget) for result in results]
@@ -87,29 +88,24 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     return report
 
 
-def _as_it_came(stages: Stages, checkpoint: Checkpoint) -> Artifact:
-    """The model in its own framework: PyTorch, or the ready graph itself."""
-    kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
-    return stages.exported(checkpoint, create(Exporter, kind, "exporters"))
-
-
 def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe: Recipe) -> Built:
     backend = candidate.backend
     wish: dict[str, Any] = {"use": backend.format}
     if backend.opset is not None:
         wish["opset"] = backend.opset
     model = stages.exported(checkpoint, create(Exporter, wish, "exporters"))
-    reference = _as_it_came(stages, checkpoint)
-    found = stages.verified(model, backend.stand_in or backend.runtime, reference, NATIVE[reference.format])
+    found = stages.verified(model, backend.stand_in or backend.runtime, checkpoint)
     if candidate.quantizer is None:
         return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": recipe.quantization.model_dump()}, "quantization")
     return Built(candidate, stages.quantized(model, quantizer, backend.int8))
 
 
-def _original_entrant(model: Artifact, target: Target) -> Entrant:
-    settings = RuntimeSettings(threads=target.threads)
-    return Entrant(ORIGINAL, "original", model, NATIVE[model.format], settings, FLOAT)
+def _original(stages: Stages, checkpoint: Checkpoint, target: Target) -> Entrant:
+    """The model as it came, in its own framework: PyTorch, or the runtime of the ready graph."""
+    kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
+    model = stages.exported(checkpoint, create(Exporter, kind, "exporters"))
+    return Entrant(ORIGINAL, "original", model, NATIVE[model.format], RuntimeSettings(threads=target.threads), FLOAT)
 
 
 def _entrant(built: Built, field: Sequence[Built]) -> Entrant:

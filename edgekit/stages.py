@@ -18,7 +18,7 @@ from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step
 from edgekit.core.errors import SourceError
 from edgekit.core.machine import this_machine
-from edgekit.core.modules import load_module, save_module
+from edgekit.core.modules import load_module, outputs_of, save_module
 from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
 from edgekit.core.registry import create, name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
@@ -104,21 +104,20 @@ class Stages:
         inputs = {"model": model.digest, "calibration": _digest(self._calibration) if quantizer.calibrates else ""}
         return Artifact.load(self._run("quantize", quantizer, options, inputs, quantizer.packages, make))
 
-    def verified(self, model: Artifact, runtime: str, reference: Artifact, reference_runtime: str) -> dict[str, Any]:
-        """Compare an export with the original on real inputs; a mismatch is an error."""
+    def verified(self, model: Artifact, runtime: str, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Compare an export with the model it was made from on real inputs; a mismatch is an error."""
         from edgekit.evaluation import fidelity
 
         def make(out: Path) -> None:
             inputs = [self._example, *(batch for batch, _ in self._samples.batches(1, limit=FIDELITY_SAMPLES))]
-            with self._open(reference, reference_runtime) as original:
-                expected = [(batch, original.run(batch)) for batch in inputs]
-            with self._open(model, runtime) as session:
+            expected = self._as_it_came(checkpoint, inputs)
+            with open_session(model.model, runtime, RuntimeSettings(), fresh=False) as session:
                 found = fidelity.verify(session, expected)
             (out / "fidelity.json").write_text(json.dumps(asdict(found), sort_keys=True), encoding="utf-8")
 
-        inputs = {"model": model.digest, "reference": reference.digest, "samples": _digest(self._samples)}
-        options = {"runtime": runtime}
-        path = self._run("verify", "evaluation.fidelity", options, inputs, _packages(runtime, reference_runtime), make, model.format)
+        inputs = {"model": model.digest, "checkpoint": checkpoint.digest, "samples": _digest(self._samples)}
+        packages = (*_packages(runtime), "torch")
+        path = self._run("verify", "evaluation.fidelity", {"runtime": runtime}, inputs, packages, make, model.format)
         content: dict[str, Any] = json.loads((path / "fidelity.json").read_text(encoding="utf-8"))
         return content
 
@@ -131,7 +130,7 @@ class Stages:
             raise ValueError("observing needs an evaluation set")
 
         def make(out: Path) -> None:
-            with self._open(model, runtime, settings) as session:
+            with open_session(model.model, runtime, settings, fresh=False) as session:
                 accuracy.observe(session, data, self._task, out, original=original, progress=self._progress)
 
         options = {"runtime": runtime, **asdict(settings), "task": qualified(self._task), **_options(self._task)}
@@ -235,6 +234,14 @@ class Stages:
         """A batch of three: exports are traced with two and must run with any number."""
         return next(self._samples.batches(3, limit=3))[0]
 
+    def _as_it_came(self, checkpoint: Checkpoint, inputs: Sequence[Batch]) -> list[tuple[Batch, Batch]]:
+        """Run inputs through the model before export: its PyTorch module, or the ready graph."""
+        if checkpoint.kind == "module":
+            return outputs_of(load_module(checkpoint), inputs)
+        graph = checkpoint.path / checkpoint.description["file"]
+        with open_session(graph, NATIVE[checkpoint.description["format"]], RuntimeSettings(), fresh=False) as session:
+            return [(batch, session.run(batch)) for batch in inputs]
+
     def _plain_context(self) -> Context:
         return Context(example={}, seed=self._recipe.seed, progress=self._progress, auto_class=self._task.auto_class)
 
@@ -247,9 +254,6 @@ class Stages:
             progress=self._progress,
             auto_class=self._task.auto_class,
         )
-
-    def _open(self, model: Artifact, runtime: str, settings: RuntimeSettings | None = None) -> Session:
-        return open_session(model.model, runtime, settings or RuntimeSettings(), fresh=False)
 
     def _run(
         self,

@@ -165,3 +165,17 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
         if not isinstance(value, torch.Tensor):
             raise ExportError(f"the model's output {name!r} is {type(value).__name__}, not a tensor", hint="return tensors only")
     return pairs
+
+
+def outputs_of(module: torch.nn.Module, inputs: Sequence[Batch]) -> list[tuple[Batch, Batch]]:
+    """Run batches through a module; return each with its named outputs."""
+    import torch
+
+    found = []
+    for batch in inputs:
+        order = arguments(module, list(batch))
+        given = tensors(batch, order)
+        with torch.inference_mode():
+            result = module(*given) if len(order) == 1 else module(**dict(zip(order, given, strict=True)))
+        found.append((batch, {name: value.numpy() for name, value in named_outputs(result).items()}))
+    return found

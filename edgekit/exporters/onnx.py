@@ -104,7 +104,7 @@ class Onnx(Exporter):
                 torch.onnx.export(
                     module,
                     call.tensors,
-                    file,  # type: ignore[arg-type] - the tracing exporter takes a stream
+                    file,  # type: ignore[arg-type]
                     dynamo=False,
                     opset_version=self.opset,
                     input_names=list(call.names),
