@@ -117,7 +117,7 @@ class Stages:
 
         inputs = {"model": model.digest, "checkpoint": checkpoint.digest, "samples": _digest(self._samples)}
         packages = (*_packages(runtime), "torch")
-        path = self._run("verify", "evaluation.fidelity", {"runtime": runtime}, inputs, packages, make, model.format)
+        path = self._run("verify", "evaluation", {"runtime": runtime}, inputs, packages, make, model.format)
         content: dict[str, Any] = json.loads((path / "fidelity.json").read_text(encoding="utf-8"))
         return content
 
@@ -136,11 +136,11 @@ class Stages:
         options = {"runtime": runtime, **asdict(settings), "task": qualified(self._task), **_options(self._task)}
         inputs = {
             "model": model.digest,
-            "data": data.digest,
+            "data": _digest(data),
             "task": code_digest(qualified(self._task)),
             "original": original.name if original else "",
         }
-        return self._run("evaluate", "evaluation.accuracy", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
+        return self._run("evaluate", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
 
     def raced(self, field: Sequence[Entrant], measuring: Measuring) -> dict[str, Timing]:
         """Measure the latency of all entrants in interleaved rounds."""
@@ -160,7 +160,7 @@ class Stages:
         }
         inputs = {**{entrant.id: entrant.artifact.digest for entrant in field}, "sample": _digest(self._samples)}
         packages = _packages(*(entrant.runtime for entrant in field))
-        path = self._run("time", "evaluation.latency", options, inputs, packages, make, f"{len(field)} models in turn")
+        path = self._run("time", "evaluation", options, inputs, packages, make, f"{len(field)} models in turn")
         return {name: latency.Timing.load(path / file) for name, file in files.items()}
 
     def weighed(self, model: Artifact, runtime: str, settings: RuntimeSettings) -> Memory:
@@ -175,7 +175,7 @@ class Stages:
 
         options = {"runtime": runtime, **asdict(settings), "machine": this_machine().model_dump(mode="json")}
         inputs = {"model": model.digest, "sample": _digest(self._samples)}
-        path = self._run("weigh", "evaluation.memory", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
+        path = self._run("weigh", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
         return Memory.model_validate_json((path / "memory.json").read_text(encoding="utf-8"))
 
     def sized(self, model: Artifact) -> Size:
@@ -185,7 +185,7 @@ class Stages:
         def make(out: Path) -> None:
             (out / "size.json").write_text(size.size_of(model).model_dump_json(), encoding="utf-8")
 
-        path = self._run("size", "evaluation.size", {}, {"model": model.digest}, ("zstandard",), make, f"{model.format} {model.precision}")
+        path = self._run("size", "evaluation", {}, {"model": model.digest}, ("zstandard",), make, f"{model.format} {model.precision}")
         return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
 
     def adopted(self, file: Path, runtime: str | None = None) -> Artifact:
@@ -215,7 +215,7 @@ class Stages:
         calibration, evaluation = self._calibration, self._evaluation
         if calibration is None or evaluation is None:
             return
-        inputs = {"calibration": calibration.digest, "evaluation": evaluation.digest}
+        inputs = {"calibration": _digest(calibration), "evaluation": _digest(evaluation)}
         self._run("check", "data", {}, inputs, (), lambda out: check_disjoint(calibration, evaluation), "that no sample is in both sets")
 
     @cached_property
@@ -321,4 +321,5 @@ def _options(plugin: Plugin) -> dict[str, Any]:
 
 
 def _digest(data: DataSet | None) -> str:
-    return data.digest if data else ""
+    """Digest of a set's content and of the code that reads and preprocesses it."""
+    return digest.of_json([data.digest, code_digest("data")]) if data else ""

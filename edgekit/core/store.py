@@ -137,12 +137,13 @@ def package_version(name: str) -> str:
 
 @cache
 def code_digest(plugin: str) -> str:
-    """Digest of the code behind a plugin: its own file (or package) and everything in ``core``, ``algorithms`` and ``runner``."""
+    """Digest of the code behind a plugin: its own file or room, what its room shares (files with an underscore), and all below the rooms."""
     home = Path(edgekit.__file__).parent
     own = home.joinpath(*plugin.split("."))
-    parts = [digest.of_tree(home / room, pattern="*.py") for room in ("core", "algorithms", "runner")]
-    parts.extend(digest.of_tree(path, pattern="*.py") for path in (own, own.with_suffix(".py")) if path.exists())
-    return digest.of_json(parts)
+    below = [digest.of_tree(home / room, pattern="*.py") for room in ("core", "algorithms", "runner")]
+    shared = [digest.of_file(path) for path in sorted(own.parent.glob("_*.py")) if own.parent != home]
+    mine = [digest.of_tree(path, pattern="*.py") for path in (own, own.with_suffix(".py")) if path.exists()]
+    return digest.of_json([below, shared, mine])
 
 
 def write_problem(path: Path, problem: OSError) -> OutputError:
