@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RUNNER = Path(edgekit.runner.__file__).parent
 _PATIENCE = 10.0
 """Seconds that a process gets to leave by itself."""
+_LAST_WORDS = 2.0
+"""Seconds that a process which broke off gets to end, so that its end can be told."""
 _SIGNALS = {
     "SIGKILL": "the system may have run out of memory",
     "SIGILL": "the CPU lacks an instruction that the runtime was built with",
@@ -137,7 +139,7 @@ class ProcessSession(Session):
         """Find out how the process ended, close the session and describe it."""
         hint = "edgekit doctor checks the runtimes"
         try:
-            status = self._process.wait(timeout=_PATIENCE)
+            status = self._process.wait(timeout=_LAST_WORDS)
             how = f"ended with status {status}"
             if status < 0:
                 name = signal.Signals(-status).name

@@ -23,4 +23,6 @@ def _load_package() -> None:
 
 if __name__ == "__main__":
     _load_package()
-    sys.exit(importlib.import_module(f"{PACKAGE}.serve").main())
+    status = importlib.import_module(f"{PACKAGE}.serve").main()
+    sys.stderr.flush()
+    os._exit(status)  # a runtime's own farewell takes up to half a second, crashes at times, and serves nobody

@@ -14,7 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
-PRECISIONS = ("f32", "bf16")
+DTYPES = {
+    name: np.dtype(name)
+    for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+}
+"""Element types that can be handed in and out."""
 
 
 class RunnerError(Exception):
@@ -49,6 +53,7 @@ class Runtime(ABC):
         FORMAT: the model format it loads (``torch``, ``onnx``, ``openvino``, ``tflite``).
         PACKAGES: distributions whose version decides the numbers; the first one is the runtime itself.
         MODULE: the module to import.
+        PRECISIONS: execution precisions that can be asked for.
         inputs: in the model's own order.
         outputs: in the model's own order.
         circumstances: runtime, version, execution precision really used, threads.
@@ -57,6 +62,7 @@ class Runtime(ABC):
     FORMAT: ClassVar[str]
     PACKAGES: ClassVar[tuple[str, ...]]
     MODULE: ClassVar[str]
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("f32",)
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -81,7 +87,7 @@ class Runtime(ABC):
         """Load a model file.
 
         Raises:
-            RunnerError: ``missing``, ``model``, or ``input`` for a precision that is not to be had here.
+            RunnerError: ``missing``, ``model``, or ``input`` for a precision that this machine does not have.
         """
 
     @abstractmethod
@@ -190,20 +196,10 @@ def failed(problem: BaseException) -> RunnerError:
     return RunnerError("model", f"the runtime failed on these inputs ({first_line(problem)})")
 
 
-def only_f32(runtime: str, precision: str) -> None:
-    """Refuse a precision in a runtime that has no choice of it.
-
-    Raises:
-        RunnerError: ``input``.
-    """
-    if precision != "f32":
-        raise RunnerError("input", f"{runtime} can't be told to execute in {precision}", "use precision f32, or the openvino runtime")
-
-
 def _fit(array: np.ndarray, spec: Tensor) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise RunnerError("input", f"input {spec.name!r} is {type(array).__name__}, not an array")
-    if array.dtype.name != spec.dtype or not array.dtype.isnative:
+    if array.dtype != DTYPES.get(spec.dtype):
         array = _to_int32(array, spec)
     shape = array.shape
     if len(shape) != len(spec.shape):

@@ -19,16 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from .contract import DTYPES
+
 VERSION = 1
 MAGIC = b"EDGE"
 HEADER_LIMIT = 1 << 20
 ARRAYS_LIMIT = 1 << 32
 
 _PREFIX = struct.Struct("<4sI")
-_DTYPES = {
-    name: np.dtype(name)
-    for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-}
 
 Fill = Callable[[memoryview], int]
 """Reads into a view and returns the number of bytes read, 0 at the end of the stream; like ``io.RawIOBase.readinto``."""
@@ -47,7 +45,7 @@ def pack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[memoryvi
     """
     listing, pieces = [], []
     for name, array in arrays.items():
-        if array.dtype.name not in _DTYPES:
+        if array.dtype.name not in DTYPES:
             raise ProtocolError(f"array {name!r}: type {array.dtype.name} can't travel")
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         listing.append({"name": name, "dtype": array.dtype.name, "shape": list(array.shape)})
@@ -113,7 +111,7 @@ def _header(text: bytes) -> dict[str, Any]:
 
 def _listing(header: dict[str, Any]) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     try:
-        arrays = [(entry["name"], _DTYPES[entry["dtype"]], tuple(entry["shape"])) for entry in header["arrays"]]
+        arrays = [(entry["name"], DTYPES[entry["dtype"]], tuple(entry["shape"])) for entry in header["arrays"]]
         total = 0
         for name, dtype, shape in arrays:
             if not isinstance(name, str) or any(type(size) is not int or size < 0 for size in shape):

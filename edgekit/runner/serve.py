@@ -14,7 +14,7 @@ import numpy as np
 
 from . import memory, protocol
 from .contract import RunnerError, Runtime
-from .runtimes import load, runtime_class
+from .runtimes import admit
 
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 
@@ -96,9 +96,11 @@ class Service:
     def _load(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:
         del arrays
         self.close()
-        runtime_class(header["runtime"]).library()
+        path, threads, precision = Path(header["path"]), header["threads"], header["precision"]
+        kind = admit(path, header["runtime"], threads, precision)
+        kind.library()
         self._before = memory.peak()
-        self._model = load(Path(header["path"]), header["runtime"], threads=header["threads"], precision=header["precision"])
+        self._model = kind.load(path, threads, precision)
         return {"inputs": self._model.inputs, "outputs": self._model.outputs, "circumstances": self._model.circumstances}, {}
 
     def _run(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from ..contract import PRECISIONS, RunnerError, Runtime  # noqa: TID252 - the runner is also loaded under another name
+from ..contract import RunnerError, Runtime  # noqa: TID252 - the runner is also loaded under another name
 
 
 def runtime_names() -> list[str]:
@@ -29,6 +29,23 @@ def runtime_class(name: str) -> type[Runtime]:
     return own[0]
 
 
+def admit(path: Path, runtime: str, threads: int, precision: str) -> type[Runtime]:
+    """Check what is asked for, before the runtime's library costs time and memory.
+
+    Raises:
+        RunnerError: ``model`` for a file that is not there, ``input`` for the rest.
+    """
+    kind = runtime_class(runtime)
+    if threads < 1:
+        raise RunnerError("input", f"{threads} threads can't run anything", "use 1 or more")
+    if precision not in kind.PRECISIONS:
+        reason = f"{kind.PACKAGES[0]} can't be told to execute in {precision!r}"
+        raise RunnerError("input", reason, f"it executes in: {', '.join(kind.PRECISIONS)}")
+    if not path.is_file():
+        raise RunnerError("model", f"{path}: no such file", "give the path of the model's main file")
+    return kind
+
+
 def load(path: Path, runtime: str, *, threads: int = 1, precision: str = "f32") -> Runtime:
     """Load a model file in a runtime.
 
@@ -41,12 +58,4 @@ def load(path: Path, runtime: str, *, threads: int = 1, precision: str = "f32") 
     Raises:
         RunnerError: ``missing``, ``model`` or ``input``.
     """
-    kind = runtime_class(runtime)
-    if threads < 1:
-        raise RunnerError("input", f"{threads} threads can't run anything", "use 1 or more")
-    if precision not in PRECISIONS:
-        raise RunnerError("input", f"unknown execution precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
-    if not path.is_file():
-        raise RunnerError("model", f"{path}: no such file", "give the path of the model's main file")
-    kind.library()
-    return kind.load(path, threads, precision)
+    return admit(path, runtime, threads, precision).load(path, threads, precision)

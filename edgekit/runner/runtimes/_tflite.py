@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import Arrays, Runtime, Tensor, failed, not_loadable, only_f32, symbol, version_of  # noqa: TID252 - also loaded under another name
+from ..contract import Arrays, Runtime, Tensor, failed, not_loadable, symbol, version_of  # noqa: TID252 - also loaded under another name
 
 
 class TfLite(Runtime):
@@ -35,7 +35,6 @@ class TfLite(Runtime):
     @classmethod
     def load(cls, path: Path, threads: int, precision: str) -> TfLite:
         """Load a flatbuffer and allocate its tensors, which tells whether every operator is known."""
-        only_f32(cls.PACKAGES[0], precision)
         library = cls.library()
         try:
             interpreter = library.Interpreter(model_path=str(path), num_threads=threads)

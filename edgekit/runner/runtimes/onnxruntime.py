@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import Arrays, Runtime, Tensor, not_loadable, only_f32, symbol  # noqa: TID252 - also loaded under another name
+from ..contract import Arrays, Runtime, Tensor, not_loadable, symbol  # noqa: TID252 - also loaded under another name
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -36,7 +36,6 @@ class OnnxRuntime(Runtime):
     @classmethod
     def load(cls, path: Path, threads: int, precision: str) -> OnnxRuntime:
         """Load an ONNX file; external data is read from beside it."""
-        only_f32("onnxruntime", precision)
         library = cls.library()
         options = library.SessionOptions()
         options.intra_op_num_threads = threads

@@ -25,6 +25,7 @@ class OpenVino(Runtime):
     FORMAT = "openvino"
     PACKAGES = ("openvino",)
     MODULE = "openvino"
+    PRECISIONS = ("f32", "bf16")
 
     def __init__(self, path: Path, core: Any, model: Any, library: Any, threads: int, precision: str) -> None:
         self._path = path

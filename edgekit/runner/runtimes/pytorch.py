@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import Arrays, Runtime, only_f32  # noqa: TID252 - the runner is also loaded under another name
+from ..contract import Arrays, Runtime  # noqa: TID252 - the runner is also loaded under another name
 
 
 class PyTorch(Runtime):
@@ -30,7 +30,6 @@ class PyTorch(Runtime):
     @classmethod
     def load(cls, path: Path, threads: int, precision: str) -> PyTorch:
         """Load an exported program; nothing in it is unpickled."""
-        only_f32("pytorch", precision)
         library = cls.library()
         from ._pt2 import read
 
@@ -39,7 +38,7 @@ class PyTorch(Runtime):
     def prepare(self, feed: Arrays) -> Callable[[], Any]:
         """Copy the arrays into tensors (a program may write into its inputs); return a call of the program."""
         call, mode = self._program.call, self._torch.inference_mode
-        values = [*self._program.weights, *(self._torch.tensor(array) for array in feed.values())]
+        values = [*self._program.weights, *(self._tensor(array) for array in feed.values())]
 
         def once() -> Any:
             with mode():
@@ -48,8 +47,11 @@ class PyTorch(Runtime):
         return once
 
     def collect(self, result: Any) -> list[np.ndarray]:
-        """Turn tensors into arrays; each call makes its own, unless an output is an input or a weight."""
-        return [np.array(tensor) for tensor in result]
+        """Copy the tensors into arrays: an output may be one of the weights."""
+        return [tensor.numpy().copy() for tensor in result]
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        return self._torch.from_numpy(array).clone() if array.flags.writeable else self._torch.from_numpy(array.copy())
 
     def close(self) -> None:
         """Give PyTorch back its number of threads."""
