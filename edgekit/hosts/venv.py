@@ -93,8 +93,12 @@ def _environment() -> dict[str, str]:
 def _remove_leftovers(home: Path) -> None:
     """Remove half-made environments of processes that are gone."""
     for path in home.glob(".tmp-*"):
-        if not Path("/proc", path.name.split("-")[1]).exists():
+        try:
+            os.kill(int(path.name.split("-")[1]), 0)
+        except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
+        except PermissionError:
+            continue  # another user's process is making it
 
 
 @contextmanager

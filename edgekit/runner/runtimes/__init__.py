@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABCMeta
 from pathlib import Path
 
 from ..contract import RunnerError, Runtime  # noqa: TID252 - the runner is also loaded under another name
@@ -23,7 +24,7 @@ def runtime_class(name: str) -> type[Runtime]:
     if name not in runtime_names():
         raise RunnerError("input", f"unknown runtime {name!r}", f"known: {', '.join(runtime_names())}")
     module = importlib.import_module(f"{__name__}.{name}")
-    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Runtime) and c.__module__ == module.__name__]
+    own = [c for c in vars(module).values() if isinstance(c, ABCMeta) and issubclass(c, Runtime) and c.__module__ == module.__name__]
     if len(own) != 1:
         raise TypeError(f"{module.__name__} must define exactly one runtime, it defines {len(own)}")
     return own[0]
