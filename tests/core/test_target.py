@@ -57,6 +57,13 @@ def test_the_host_is_the_profile_whose_kernels_it_runs(architecture, features, c
     assert nearest_profile(machine(architecture, features, cpu), bundled()).name == expected
 
 
+def test_the_device_goes_before_the_kind_of_cpu_whatever_their_names():
+    kind = load_target("arm-v8.0").model_copy(update={"name": "z-kind"})
+    board = load_target("raspberry-pi-4").model_copy(update={"name": "a-board"})
+    here = machine("aarch64", ("asimd",), "Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)")
+    assert nearest_profile(here, [kind, board]).name == nearest_profile(here, [board, kind]).name == "a-board"
+
+
 def test_a_jetson_as_host_is_its_arm_cpu_because_tensorrt_can_not_be_driven():
     orin = machine("aarch64", ("asimd", "asimddp", "fphp"), "NVIDIA Jetson AGX Orin Developer Kit (Cortex-A78AE)")
     host = describe_host(orin, bundled())

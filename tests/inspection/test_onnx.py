@@ -80,7 +80,7 @@ def test_dynamic_quantization(float_onnx, tmp_path):
     assert found.precisions["int8"] >= 1
 
 
-def test_weights_only(tmp_path):
+def weights_only(path, weights):
     """A DequantizeLinear on the weights and none on the data: integers that are computed in float."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -94,12 +94,23 @@ def test_weights_only(tmp_path):
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
-        [numpy_helper.from_array(np.ones((4, 2), np.int8), "w"), numpy_helper.from_array(np.float32(0.1), "s")],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.float32(0.1), "s")],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "w.onnx")
-    found = inspect(tmp_path / "w.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_weights_only(tmp_path):
+    found = inspect(weights_only(tmp_path / "w.onnx", np.ones((4, 2), np.int8)))
     assert found.precisions == {"int8 weights": 1}
-    assert (found.quantization.kind, found.quantization.full_range, found.parameters) == ("weights", False, 8)
+    assert (found.quantization.kind, found.parameters, found.macs) == ("weights", 8, 8)
+
+
+@pytest.mark.parametrize(("largest", "full"), [(64, False), (65, True), (-64, False), (-65, True)])
+def test_the_eighth_bit_of_a_weight_is_seen(tmp_path, largest, full):
+    weights = np.zeros((4, 2), np.int8)
+    weights[1, 1] = largest
+    assert inspect(weights_only(tmp_path / "w.onnx", weights)).quantization.full_range is full
 
 
 def test_external_data_is_counted_and_not_read(float_onnx, tmp_path):
