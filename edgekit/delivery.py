@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from edgekit.core.errors import OutputError
 from edgekit.core.plugin import Writer
 from edgekit.core.registry import load, names
-from edgekit.core.store import flush, write_problem
+from edgekit.core.store import write_problem
+from edgekit.core.workplace import abandoned, flush_tree, put, restore, workplace
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -22,20 +23,30 @@ MARK = "report.json"
 
 
 def free_folder(out: Path) -> None:
-    """Check, before any work, that a run folder may be written.
+    """Check, before any work, that a run folder may be written, and tidy up after runs that were killed.
 
     Raises:
-        OutputError: the place is a file, holds something else than an earlier run, or can't be written.
+        OutputError: the place is a file, holds something else than an earlier run, or can't be replaced or written.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file", hint="choose another folder with -o")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise OutputError(f"{out}: is not empty and holds no earlier run", hint="choose another folder with -o")
+    place = _resolved(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        probe = _beside(out, "probe")
-        probe.mkdir()
-        probe.rmdir()
+        if os.path.lexists(place) and not place.is_dir():
+            raise OutputError(f"{out}: is a file", hint="choose another folder with -o")
+        if place.is_mount():
+            raise OutputError(
+                f"{out}: is a mounted disk, which a finished run can't replace", hint=f"name a folder on it: -o {out / 'run'}"
+            )
+        if place in (Path.cwd(), *Path.cwd().parents):
+            raise OutputError(f"{out}: is the folder you are in, which a finished run can't replace", hint="choose another folder with -o")
+        if place.parent.is_dir():
+            restore(place)
+            for leftover in abandoned(place.parent, _new(place)):
+                shutil.rmtree(leftover, ignore_errors=True)
+        if place.is_dir() and any(place.iterdir()) and not (place / MARK).is_file():
+            raise OutputError(f"{out}: is not empty and holds no earlier run", hint="choose another folder with -o")
+        nearest = next(folder for folder in place.parents if folder.exists())
+        with workplace(nearest, _new(place)):
+            pass
     except OSError as problem:
         raise write_problem(out, problem) from problem
 
@@ -46,24 +57,21 @@ def deliver(report: Report, recipe: Recipe, artifacts: Mapping[str, Artifact], o
     Raises:
         OutputError: the disk is full or the folder can't be written; an earlier run stays as it was.
     """
-    work = _beside(out, "new")
-    shutil.rmtree(work, ignore_errors=True)
+    place = _resolved(out)
     try:
-        work.mkdir(parents=True)
-        for target in report.targets:
-            if target.chosen is not None and target.chosen in artifacts:
-                _copy(artifacts[target.chosen], work / target.target)
-        for name in names(Writer):
-            writer = load(Writer, name)()
-            (work / writer.filename).write_text(writer.render(report), encoding="utf-8")
-        (work / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        for path in work.rglob("*"):
-            flush(path)
-        _swap(work, out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(place.parent, _new(place)) as work:
+            for target in report.targets:
+                if target.chosen is not None and target.chosen in artifacts:
+                    _copy(artifacts[target.chosen], work / target.target)
+            for name in names(Writer):
+                writer = load(Writer, name)()
+                (work / writer.filename).write_text(writer.render(report), encoding="utf-8")
+            (work / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+            flush_tree(work)
+            put(work, place)
     except OSError as problem:
         raise write_problem(out, problem) from problem
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _copy(artifact: Artifact, folder: Path) -> None:
@@ -74,15 +82,10 @@ def _copy(artifact: Artifact, folder: Path) -> None:
             shutil.copyfile(path, destination)
 
 
-def _swap(work: Path, out: Path) -> None:
-    old = _beside(out, "old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    work.rename(out)
-    flush(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def _resolved(out: Path) -> Path:
+    """The real place, so that a link to a folder stays and the folder is replaced."""
+    return Path(os.path.realpath(out))
 
 
-def _beside(out: Path, word: str) -> Path:
-    return out.parent / f".{out.name}.{word}-{os.getpid()}"
+def _new(place: Path) -> str:
+    return f".{place.name}.new-"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +110,43 @@ def data() -> Path:
     if not (root / "MANIFEST.md").is_file():
         pytest.skip("real data is not here; set EDGEKIT_DATA")
     return root
+
+
+CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlsym")
+"""Audit events before the disk changes; the last one is raised before a system call that Python has no function for."""
+
+
+@pytest.fixture
+def killed() -> Callable[[Callable[[], object]], Iterator[int]]:
+    """A function in processes that are killed before its first, its second, ... step on the disk; yields after each death."""
+
+    def each(function: Callable[[], object]) -> Iterator[int]:
+        for moment in itertools.count():
+            child = os.fork()
+            if child == 0:
+                _run_until(moment, function)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status in (0, -signal.SIGKILL)
+            if status == 0:
+                assert moment > 3, "nothing was killed"
+                return
+            yield moment
+
+    return each
+
+
+def _run_until(moment: int, function: Callable[[], object]) -> None:
+    steps = itertools.count()
+
+    def audit(event: str, details: tuple[object, ...]) -> None:
+        reads = event == "open" and not int(str(details[2])) & (os.O_WRONLY | os.O_RDWR) and not Path(str(details[0])).is_dir()
+        if event in CHANGES and not reads and next(steps) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(audit)
+        function()
+    except BaseException:  # noqa: BLE001 - a child process of pytest must end here
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

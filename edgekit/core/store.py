@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,9 +20,10 @@ from typing import Any
 import edgekit
 from edgekit.core import digest
 from edgekit.core.errors import OutputError
+from edgekit.core.workplace import abandoned, flush_tree, move, put, workplace
 
 RECORD = "stage.json"
-_TEMPORARY = re.compile(r"^\.tmp-(\d+)-")
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ class Store:
         self._objects = self.root / "objects"
         try:
             self._objects.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
         except OSError as problem:
             raise write_problem(self._objects, problem) from problem
-        self._remove_leftovers()
 
     def stage(self, key: StageKey, make: Callable[[Path], None]) -> StageResult:
         """Return the result for a key, making it only if it is not there.
@@ -95,28 +94,21 @@ class Store:
             return StageResult(final, name, cached=True)
         try:
             final.parent.mkdir(exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=self._objects))
+            with workplace(self._objects, _TEMPORARY) as work:
+                _perform(make, work)
+                _finish(work, content)
+                if not (move(work, final) or _whole(final)):
+                    put(work, final)
         except OSError as problem:
-            raise write_problem(self._objects, problem) from problem
-        try:
-            make(work)
-            _finish(work, content)
-            if final.exists() and not _whole(final):
-                shutil.rmtree(final)
-            _publish(work, final)
-        except OSError as problem:
-            if problem.errno in _DISK:
+            ours = problem.filename is None or self.root in Path(str(problem.filename)).parents
+            if problem.errno in _DISK and ours:
                 raise write_problem(self.root, problem) from problem
             raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return StageResult(final, name, cached=False)
 
     def _remove_leftovers(self) -> None:
-        for path in self._objects.iterdir():
-            match = _TEMPORARY.match(path.name)
-            if match and not Path(f"/proc/{match[1]}").exists():
-                shutil.rmtree(path, ignore_errors=True)
+        for path in abandoned(self._objects, _TEMPORARY):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def default_root() -> Path:
@@ -153,7 +145,25 @@ def write_problem(path: Path, problem: OSError) -> OutputError:
     return OutputError(f"{path}: can't be written ({problem.strerror or problem})", hint="choose a folder that you may write to")
 
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_HARDLY_ANY = 1 << 20
+
+
+def _perform(make: Callable[[Path], None], work: Path) -> None:
+    try:
+        make(work)
+    except OSError:
+        raise
+    except Exception as problem:
+        if _is_full(work):  # libraries that write files themselves tell it each in its own way
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from problem
+        raise
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether a disk has less room than any stage needs."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _HARDLY_ANY
 
 
 def _whole(path: Path) -> bool:
@@ -169,23 +179,4 @@ def _finish(work: Path, content: dict[str, Any]) -> None:
     files = {p.relative_to(work).as_posix(): p.stat().st_size for p in sorted(work.rglob("*")) if p.is_file()}
     record = work / RECORD
     record.write_text(json.dumps({"key": content, "files": files}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    for path in (*(work / name for name in files), record, work):
-        flush(path)
-
-
-def flush(path: Path) -> None:
-    """Make sure that a file or folder has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _publish(work: Path, final: Path) -> None:
-    try:
-        work.rename(final)
-    except OSError as problem:
-        if problem.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-    flush(final.parent)
+    flush_tree(work)

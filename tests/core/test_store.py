@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -68,16 +67,17 @@ def test_truncated_result_is_made_again(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
-    Store(tmp_path)
-    gone = multiprocessing.get_context("spawn").Process(target=int)
-    gone.start()
-    gone.join()
-    dead = tmp_path / "objects" / f".tmp-{gone.pid}-abc"
-    alive = tmp_path / "objects" / f".tmp-{os.getpid()}-abc"
+    def look(out: Path) -> None:
+        Store(tmp_path)
+        seen.append((dead.exists(), out.exists()))
+        (out / "result.txt").write_text("x")
+
+    seen: list[tuple[bool, bool]] = []
+    store = Store(tmp_path)
+    dead = tmp_path / "objects" / ".tmp-0123abcd"
     dead.mkdir()
-    alive.mkdir()
-    Store(tmp_path)
-    assert (dead.exists(), alive.exists()) == (False, True)
+    store.stage(key(), look)
+    assert seen == [(False, True)]
 
 
 def test_two_makers_of_one_key_both_succeed(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_record_names_everything_that_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "can't be written")])
 def test_disk_trouble_is_an_output_error(tmp_path: Path, number: int, words: str) -> None:
     def full(out: Path) -> None:
-        raise OSError(number, os.strerror(number), str(out))
+        raise OSError(number, os.strerror(number), str(out / "result.txt"))
 
     with pytest.raises(OutputError, match=words):
         Store(tmp_path).stage(key(), full)
