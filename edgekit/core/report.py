@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from edgekit.core.errors import InputError
 from edgekit.core.machine import Machine
@@ -142,13 +143,17 @@ class TargetResult(Schema):
 
 
 class StageRecord(Schema):
-    """One stage of the run."""
+    """One stage of the run.
+
+    How long it took this time, and whether its result was stored already, is for the caller of this run alone: written down, it
+    would make two runs of one recipe differ.
+    """
 
     stage: str
     plugin: str
-    key: str
-    cached: bool
-    seconds: float
+    key: str = Field(description="Digest of everything that decides its result, and its name in the store.")
+    cached: SkipJsonSchema[bool] = Field(False, exclude=True)
+    seconds: SkipJsonSchema[float] = Field(0.0, exclude=True)
 
 
 class Provenance(Schema):

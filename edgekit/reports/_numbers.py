@@ -63,14 +63,6 @@ def size(count: int | None) -> str:
     return f"{significant(count / 1_000_000)} MB"
 
 
-def seconds(value: float) -> str:
-    """``9.8 s``, ``2 min 05 s``."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02} s"
-
-
 def signed(value: float, decimals: int = 1) -> str:
     """``+0.4``, ``-1.2``, ``0.0``."""
     text = f"{value:+.{decimals}f}"

@@ -6,6 +6,7 @@ It has no script and asks the network for nothing; what users wrote into names a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
@@ -66,6 +67,7 @@ class Html(Writer):
         return template.render(report=report, style=style, groups=_view.groups(report), page=Page(report)) + "\n"
 
 
+@cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -77,7 +79,6 @@ def _environment() -> Environment:
         "times",
         "megabytes",
         "size",
-        "seconds",
         "signed",
         "change",
         "check_name",

@@ -240,13 +240,13 @@ def provenance() -> Provenance:
 
 def stages() -> tuple[StageRecord, ...]:
     told = (
-        ("fetch", "sources.pytorch", True, 0.0),
-        ("export", "exporters.onnx", False, 9.8),
-        ("quantize", "quantizers.onnx_int8_static", False, 6.4),
-        ("evaluate", "evaluation.accuracy", False, 41.2),
-        ("benchmark", "evaluation.latency", False, 33.0),
+        ("fetch", "sources.pytorch"),
+        ("export", "exporters.onnx"),
+        ("quantize", "quantizers.onnx_int8_static"),
+        ("evaluate", "evaluation.accuracy"),
+        ("benchmark", "evaluation.latency"),
     )
-    return tuple(StageRecord(stage=s, plugin=p, key=f"{i:064x}", cached=c, seconds=t) for i, (s, p, c, t) in enumerate(told))
+    return tuple(StageRecord(stage=s, plugin=p, key=f"{i:064x}") for i, (s, p) in enumerate(told))
 
 
 def full_report(**changes: Any) -> Report:
@@ -318,7 +318,7 @@ def hostile_report() -> Report:
     line = check("max_drop", "fail", 1.0, 18.0, 1.0, "points", HOSTILE)
     target = TargetResult(target="host", title=HOSTILE, chosen=bad.id, reason=HOSTILE, status="fail", checks=(line,), command=HOSTILE)
     made = provenance().model_copy(update={"source": {HOSTILE: HOSTILE}, "packages": {HOSTILE: HOSTILE}, "evaluation": {"name": [HOSTILE]}})
-    stage = StageRecord(stage=HOSTILE, plugin=HOSTILE, key=HOSTILE, cached=False, seconds=1.0)
+    stage = StageRecord(stage=HOSTILE, plugin=HOSTILE, key=HOSTILE)
     return failing_report(
         name=HOSTILE,
         summary=HOSTILE,

@@ -67,10 +67,5 @@ def test_checked_values_have_unit_and_interval():
     assert n.with_unit(1.0, "ms") == "1 ms"
 
 
-def test_seconds():
-    assert n.seconds(9.84) == "9.8 s"
-    assert n.seconds(125.2) == "2 min 05 s"
-
-
 def test_plain_data_becomes_one_line():
     assert n.plain({"a": 1, "b": [2, None], "c": {"d": "e"}}) == "a=1, b=[2, \u2013], c=d=e"
