@@ -193,9 +193,19 @@ def load_target(name: str) -> Target:
     """
     if name == HOST:
         return host_target()
-    path = Path(name) if name.endswith((".yaml", ".yml")) else bundled("targets") / f"{name}.yaml"
-    if not path.is_file():
+    if name.endswith((".yaml", ".yml")):
+        return _read(Path(name))
+    if name not in target_names():
         raise TargetError(f"unknown target {name!r}", hint=f"{closest(name, target_names())} 'edgekit targets' lists them")
+    return _bundled(name)
+
+
+@cache
+def _bundled(name: str) -> Target:
+    return _read(bundled("targets") / f"{name}.yaml")
+
+
+def _read(path: Path) -> Target:
     target = parse(Target, read_yaml(path, TargetError), str(path), TargetError)
     if target.name != path.stem:
         raise TargetError(f"{path}: is named {target.name!r} inside", hint=f"set 'name: {path.stem}'")

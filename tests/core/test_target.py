@@ -195,6 +195,17 @@ def test_a_mistyped_target_names_the_nearest():
         load_target("rasberry-pi-4")
 
 
+@pytest.mark.parametrize("name", ["../targets/x86-amx", "", "X86-AMX"])
+def test_a_name_is_not_a_path(name):
+    with pytest.raises(TargetError, match="unknown target"):
+        load_target(name)
+
+
+def test_an_absent_file_is_named():
+    with pytest.raises(TargetError, match=r"absent\.yaml: No such file"):
+        load_target("absent.yaml")
+
+
 def test_target_and_backend_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         load_target("x86-avx2").name = "other"
