@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
 import shutil
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module
 from edgekit.core.plugin import Exporter
@@ -73,7 +70,7 @@ class Onnx(Exporter):
     def _captured(self, module: torch.nn.Module, call: ExampleCall) -> onnx.ModelProto:
         import torch
 
-        with quiet():
+        with muted():
             try:
                 program = torch.onnx.export(
                     module,
@@ -87,7 +84,7 @@ class Onnx(Exporter):
                     verbose=False,
                 )
             except Exception as problem:
-                raise ExportError(f"ONNX can't carry this model: {_reason(problem)}", hint=_HINT) from problem
+                raise ExportError(f"ONNX can't carry this model: {innermost(problem)}", hint=_HINT) from problem
         if program is None:
             raise ExportError("ONNX can't carry this model: the exporter returned nothing", hint=_HINT)
         model: onnx.ModelProto = program.model_proto
@@ -99,7 +96,7 @@ class Onnx(Exporter):
 
         file = io.BytesIO()
         axes = {**dict(zip(call.names, call.dynamic, strict=True)), **{name: {0: "batch"} for name in call.outputs}}
-        with quiet():
+        with muted():
             try:
                 torch.onnx.export(
                     module,
@@ -112,7 +109,7 @@ class Onnx(Exporter):
                     dynamic_axes=axes,
                 )
             except Exception as problem:
-                raise ExportError(f"ONNX opset {self.opset} can't carry this model: {_reason(problem)}", hint=_HINT) from problem
+                raise ExportError(f"ONNX opset {self.opset} can't carry this model: {innermost(problem)}", hint=_HINT) from problem
         return onnx.load_from_string(file.getvalue())
 
     def _copied(self, checkpoint: Checkpoint, out: Path) -> onnx.ModelProto:
@@ -177,25 +174,3 @@ def specs(values: Any) -> tuple[TensorSpec, ...]:
         shape = tuple(d.dim_param or d.dim_value if d.WhichOneof("value") else "?" for d in kind.shape.dim)
         found.append(TensorSpec(value.name, dtype, shape))
     return tuple(found)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the exporter's chatter while it works; what goes wrong is raised, not printed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _reason(problem: BaseException) -> str:
-    """The innermost cause of an export failure, in one line."""
-    while problem.__cause__ is not None:
-        problem = problem.__cause__
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (lines[0] if lines else type(problem).__name__)[:200]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.core.chatter import muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import ExampleCall, example_call, load_module, named_outputs
 from edgekit.core.plugin import Exporter
@@ -80,7 +76,7 @@ def _traced(module: torch.nn.Module, call: ExampleCall) -> torch.export.Exported
     dims = call.dims()
     shapes = {"given": tuple(dims.values()) if isinstance(dims, dict) else dims}
     flat = Flat().eval()
-    with quiet(), torch.no_grad():
+    with muted(), torch.no_grad():
         try:
             return _captured(flat, call, shapes)
         except Exception as problem:
@@ -171,17 +167,3 @@ def _same(name: str, found: np.ndarray, wanted: np.ndarray, batch: int) -> None:
         worst = float(np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max())
         reason = f"output {name!r} of {batch} samples differs by {worst:.2g} between module and program"
         raise ExportError(reason, hint="forward must not keep state, draw random numbers, or branch on the number of samples")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the exporter's chatter while it works; what goes wrong is raised, not printed."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from edgekit.core import digest
+from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError, closest
 from edgekit.core.modules import check_finite, save_module
 from edgekit.core.plugin import Source
@@ -124,13 +125,7 @@ _HINT = "check the path or hub id and the network; private models need HF_TOKEN"
 
 def quiet_library() -> Any:
     """Import transformers without progress bars and without the complaints of optional extensions that it probes."""
-    import contextlib
-    import io
-    import logging
-
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    logging.getLogger("torchao").setLevel(logging.ERROR)
-    with contextlib.redirect_stderr(io.StringIO()):
+    with muted(native=True):
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
