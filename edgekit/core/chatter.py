@@ -24,8 +24,8 @@ def muted(*, native: bool = False) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             if native:
-                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
                 stack.enter_context(_descriptors_muted())
             warnings.simplefilter("ignore")
             yield

@@ -55,7 +55,13 @@ class Transformers(Source):
         Raises:
             SourceError: no such model, damaged weights, an unknown class, missing weights.
         """
-        transformers = quiet_library()
+        with muted(native=True):  # what it probes for while it imports complains on stderr
+            return self._fetched(out, context)
+
+    def _fetched(self, out: Path, context: Context) -> Checkpoint:
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
         config = self._load(transformers.AutoConfig, what="configuration")
         name = self.auto_class or context.auto_class or (config.architectures or ["AutoModel"])[0]
         kind = getattr(transformers, name, None)
@@ -83,10 +89,16 @@ class Transformers(Source):
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:
         """Make the model from the saved configuration."""
-        transformers = quiet_library()
         description = checkpoint.description
+        with muted(native=True):
+            return cls._made(checkpoint.path, description)
+
+    @classmethod
+    def _made(cls, folder: Path, description: dict[str, Any]) -> torch.nn.Module:
+        import transformers
+
         trusted = description["remote_code"]
-        config = transformers.AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=trusted)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
         extra = {"attn_implementation": description["attention"]} if description["attention"] else {}
         module: torch.nn.Module = getattr(transformers, description["class"])._from_config(config, **extra)
         return module
@@ -121,12 +133,3 @@ class Transformers(Source):
 
 
 _HINT = "check the path or hub id and the network; private models need HF_TOKEN"
-
-
-def quiet_library() -> Any:
-    """Import transformers without progress bars and without the complaints of optional extensions that it probes."""
-    with muted(native=True):
-        import transformers
-
-        transformers.utils.logging.disable_progress_bar()
-    return transformers
