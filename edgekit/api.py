@@ -173,11 +173,11 @@ def benchmark(
     return report
 
 
-def inspect(model: str | Path) -> Inspection:
-    """Describe a model file without running it."""
+def inspect(model: str | Path, *, target: str | None = None) -> Inspection:
+    """Describe a model file without running it; with a target, say what that target would refuse or run in float."""
     from edgekit.inspection import inspect as inspect_file
 
-    return inspect_file(Path(model))
+    return inspect_file(Path(model), target=target)
 
 
 def compare(runs: Sequence[str | Path], **gates: float | None) -> Comparison:

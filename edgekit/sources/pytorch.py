@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from edgekit.core import digest
+from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError
 from edgekit.core.factories import find_function, reference_digest
 from edgekit.core.modules import check_finite, save_module
@@ -81,7 +82,8 @@ def read_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with muted():  # a damaged pickle makes torch guess aloud
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as problem:
         raise SourceError(f"{path}: {problem.strerror or problem}", hint="give the path of a state dict") from problem
     except pickle.UnpicklingError as problem:
@@ -91,7 +93,17 @@ def read_tensors(path: Path) -> Any:
             f"{path}: holds Python objects, which edgekit does not execute",
             hint="save tensors only, where the model was made: torch.save(model.state_dict(), FILE)",
         ) from problem
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as problem:
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        AssertionError,
+    ) as problem:
         raise SourceError(f"{path}: is damaged or no checkpoint ({_first_line(problem)})", hint=_DAMAGED) from problem
 
 
