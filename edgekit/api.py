@@ -175,9 +175,10 @@ def benchmark(
 
 def inspect(model: str | Path, *, target: str | None = None) -> Inspection:
     """Describe a model file without running it; with a target, say what that target would refuse or run in float."""
+    from edgekit.core.target import load_target
     from edgekit.inspection import inspect as inspect_file
 
-    return inspect_file(Path(model), target=target)
+    return inspect_file(Path(model), target=load_target(target) if target else None)
 
 
 def compare(runs: Sequence[str | Path], **gates: float | None) -> Comparison:
