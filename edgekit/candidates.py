@@ -65,7 +65,7 @@ def plan_candidates(recipe: Recipe, targets: Sequence[Target], task: Task, *, me
         RecipeError: an unknown format.
         TargetError: a target does not run a wanted format or runtime, or can't compute a wanted precision in any of them.
     """
-    for name in recipe.formats:
+    for name in (*recipe.formats, *recipe.quantization_by_format):
         if name not in exportable():
             raise RecipeError(f"unknown format {name!r}", hint=closest(name, exportable()))
     found: list[Candidate] = []
@@ -122,7 +122,10 @@ def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) ->
         if precision != FLOAT and precision not in EXECUTION_ONLY:
             fitting = quantizers_for(backend.format, precision)
             if not fitting:
-                raise TargetError(f"{backend.format} has no quantizer for {precision}", hint=f"{backend.format} offers: {', '.join(precisions_of(backend.format))}")
+                raise TargetError(
+                    f"{backend.format} has no quantizer for {precision}",
+                    hint=f"{backend.format} offers: {', '.join(precisions_of(backend.format))}",
+                )
             quantizer = fitting[0]
         found.append(Candidate(target, backend, precision, quantizer, EXECUTION_ONLY.get(precision, "f32"), passed=passed, wanted=True))
     return found

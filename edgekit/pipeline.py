@@ -97,7 +97,8 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
     found = stages.verified(model, backend.stand_in or backend.runtime, checkpoint)
     if candidate.quantizer is None:
         return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
-    quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": recipe.quantization.model_dump()}, "quantization")
+    spec = recipe.quantization_by_format.get(backend.format, recipe.quantization)
+    quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
     return Built(candidate, stages.quantized(model, quantizer, backend.int8))
 
 

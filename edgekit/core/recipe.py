@@ -56,6 +56,9 @@ class Recipe(Schema):
     precisions: tuple[Precision, ...] = Field((), description="Candidates to make; empty for all that pay on the target.")
     passes: tuple[PluginWish, ...] = Field((), description="Passes on the checkpoint, in order.")
     quantization: QuantizationSpec = QuantizationSpec()
+    quantization_by_format: dict[str, QuantizationSpec] = Field(
+        default_factory=dict, description="Settings for a format whose quantizer differs, instead of 'quantization'."
+    )
     budget: Budget = Budget()
     choose: Literal["fastest", "smallest"] = Field("fastest", description="Which candidate within the budget is delivered.")
     measure: Measuring = Measuring()
