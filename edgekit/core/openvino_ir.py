@@ -105,8 +105,12 @@ def layers(model: Any) -> list[Any]:
 
 
 def is_weighted(node: Any) -> bool:
-    """Whether a node computes with weights that the file stores."""
-    return node.get_type_name() in WEIGHTED and any(_is_constant(value.get_node()) for value in node.input_values())
+    """Whether a node computes with float weights that the file stores."""
+    kind = node.get_type_name()
+    if kind not in WEIGHTED:
+        return False
+    values = [node.input_value(0)] if kind == "Gather" else node.input_values()
+    return any(_is_constant(v.get_node()) and v.get_element_type().is_real() and len(v.get_partial_shape()) > 1 for v in values)
 
 
 def tidy(model: Any, names: set[str]) -> None:
