@@ -1,0 +1,1 @@
+"""Comparisons that anybody can run: against the original, against bare libraries."""

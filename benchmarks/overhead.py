@@ -1,7 +1,7 @@
 """What edgekit costs on top of the libraries: conversion by a bare script and by ``edgekit compress``, side by side.
 
-``python -m benchmarks.overhead`` converts ResNet-20 to int8 in each format, the bare script and edgekit taking turns in fresh processes with
-an empty store, and then with 100 and 10,000 calibration samples. Writes ``benchmarks/results/overhead.json``.
+``python -m benchmarks.overhead`` converts ResNet-20 to int8 in each format, the bare script and edgekit taking turns in fresh processes
+with an empty store, and then with 100 and 10,000 calibration samples. Writes ``benchmarks/results/overhead.json``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def edgekit(name: str, folder: str) -> list[str]:
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run a program; return wall seconds and peak resident MB."""
     began = time.perf_counter()
-    with subprocess.Popen(command, env={**os.environ, **environment}, cwd=HERE.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, cwd=HERE.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
         said = run.stderr.read() if run.stderr else b""
         _, status, usage = os.wait4(run.pid, 0)
         run.returncode = os.waitstatus_to_exitcode(status)

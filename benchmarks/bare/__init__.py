@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 
-def network():  # noqa: ANN201 - torch is imported late
+def network():
     """ResNet-20 with its CIFAR-10 weights."""
     import torch
 

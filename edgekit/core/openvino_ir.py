@@ -35,7 +35,7 @@ _LAYER = "edgekit_layer"
 
 def library() -> Any:
     """Import openvino without its telemetry, which would report each import and conversion over the network."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] - makes its import fail, which openvino expects
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes its import fail, which openvino expects
     import openvino
 
     return openvino

@@ -22,6 +22,6 @@ def data_root() -> Path:
 
 
 def expand(text: str, base: Path) -> Path:
-    """Turn a path from a YAML file into a real one: ``${EDGEKIT_DATA}``, other variables and ``~`` filled in, relative to the file's folder."""
+    """Turn a path from a YAML file into a real one: variables and ``~`` filled in, relative paths taken from the file's folder."""
     path = Path(os.path.expandvars(text.replace("${EDGEKIT_DATA}", str(data_root())))).expanduser()
     return path if path.is_absolute() else (base / path).resolve()

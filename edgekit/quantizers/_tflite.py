@@ -69,8 +69,8 @@ def quantize(model: Artifact, plan: Sequence[LayerPlan], spec: QuantizationSpec,
     Raises:
         QuantizationError: the quantizer fails on the model.
     """
-    from ai_edge_quantizer.quantizer import Quantizer
     from ai_edge_litert.tools import flatbuffer_utils
+    from ai_edge_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(model.model.read_bytes()))
     for layer in plan:
@@ -174,7 +174,9 @@ class _MinMax:
     def ranges(self) -> dict[str, dict[str, np.ndarray]]:
         import numpy as np
 
-        return {name: {"min": np.float32([[low]]), "max": np.float32([[high]])} for name, (low, high) in self._seen.items()}
+        return {
+            name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in self._seen.items()
+        }
 
 
 class _Histograms:
@@ -196,7 +198,9 @@ class _Histograms:
 
         with muted():
             found = self._collector.compute_collection_result()
-        return {name: {"min": np.float32([[low]]), "max": np.float32([[high]])} for name, (low, high, *_) in found.items()}
+        return {
+            name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high, *_) in found.items()
+        }
 
 
 def _key(operator: str) -> Any:

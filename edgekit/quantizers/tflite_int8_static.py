@@ -65,7 +65,7 @@ class TfLiteInt8Static(Quantizer):
                 layer.name: "int8-dynamic" for layer in layers if layer.operator in PRODUCTS and layer.weighted and layer.name in dynamic
             }
         else:
-            wanted = {name: self.precision for name in static}
+            wanted = dict.fromkeys(static, self.precision)
         return _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it")
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:

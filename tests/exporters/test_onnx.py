@@ -63,7 +63,8 @@ def test_wrong_input_shape_is_told_before_export(checkpoint: Checkpoint, tmp_pat
 def test_unsupported_operator_is_named(tmp_path: Path) -> None:
     arch = tmp_path / "odd.py"
     arch.write_text(
-        "import torch\nclass Odd(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Parameter(torch.eye(4))\n"
+        "import torch\nclass Odd(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Parameter(torch.eye(4))\n"
         "    def forward(self, x):\n        return torch.linalg.eigvals(x @ self.w).real\n"
     )
     torch.save({"w": torch.eye(4)}, tmp_path / "odd.pth")
