@@ -1,15 +1,13 @@
-"""What the ONNX quantizers share: reading layers, calibrating in constant memory, writing a lean file."""
+"""What the ONNX quantizers share: reading layers, placing Q/DQ pairs, writing a lean file."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +18,10 @@ from edgekit.core.quantization import LayerPlan, QuantizationSpec, excluded
 if TYPE_CHECKING:
     import onnx
 
-    from edgekit.core.artifacts import Batch
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.quantization import Int8Scheme
 
 EXTERNAL_DATA_FROM = 1_900_000_000
 """Bytes beyond which weights lie beside the graph; a protobuf file ends at 2 GiB."""
-CHUNK = 16
-"""Calibration samples whose intermediate values are in memory at a time."""
 
 
 def layer_plan(
@@ -88,70 +83,48 @@ def prepared(model: Artifact) -> onnx.ModelProto:
     return graph
 
 
-def tensor_ranges(graph: onnx.ModelProto, kinds: Sequence[str], spec: QuantizationSpec, context: Context, *, symmetric: bool) -> Any:
-    """Run the calibration samples through the graph and return each tensor's range, holding a few samples at a time."""
-    import onnx
-    from onnxruntime.quantization import CalibrationMethod
-    from onnxruntime.quantization.calibrate import create_calibrator
+def with_pairs(
+    graph: onnx.ModelProto,
+    ranges: Mapping[str, Any],
+    kinds: Sequence[str],
+    spec: QuantizationSpec,
+    scheme: Int8Scheme,
+    *,
+    only: Sequence[str] = (),
+    kept: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Put Q/DQ pairs around the layers of a prepared graph, in place, and return it.
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    options: dict[str, Any] = {"symmetric": symmetric}
-    if spec.calibration == "percentile":
-        options["percentile"] = spec.percentile
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        file = Path(folder) / "model.onnx"
-        external = graph.ByteSize() > EXTERNAL_DATA_FROM
-        onnx.save(copy.deepcopy(graph) if external else graph, file, save_as_external_data=external, location="weights")
-        calibrator = create_calibrator(
-            file,
-            list(kinds),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=methods[spec.calibration],
-            use_external_data_format=external,
-            extra_options=options,
-        )
-        for chunk in _chunks(calibration_set(context), spec.samples, context):
-            calibrator.collect_data(_Reader(chunk))
-        return calibrator.compute_data()
-
-
-def calibration_set(context: Context) -> DataSet:
-    """Return the calibration set.
-
-    Raises:
-        QuantizationError: the recipe names none.
+    Args:
+        graph: float graph, from :func:`prepared`.
+        ranges: each tensor's range as ONNX Runtime's ``TensorData``.
+        kinds: operators to quantize.
+        spec: granularity of the weights.
+        scheme: grid of activations, weights and biases.
+        only: nodes to quantize; empty for all of those kinds.
+        kept: nodes that stay in float.
     """
-    if context.calibration is None:
-        raise QuantizationError("static int8 needs calibration samples", hint="name a set with --data, or use int8-dynamic")
-    return context.calibration
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-
-class _Reader:
-    """A few samples in the form that ONNX Runtime's calibrators read."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self._rest = iter(batches)
-
-    def get_next(self) -> Batch | None:
-        """Return the next sample, or None after the last."""
-        return next(self._rest, None)
-
-
-def _chunks(data: DataSet, samples: int, context: Context) -> Iterator[list[Batch]]:
-    total = min(samples, len(data))
-    chunk: list[Batch] = []
-    for done, (inputs, _) in enumerate(data.batches(1, limit=samples), start=1):
-        chunk.append(inputs)
-        if len(chunk) == CHUNK or done == total:
-            yield chunk
-            context.progress.advance(done, total)
-            chunk = []
-    if chunk:
-        yield chunk
+    quantizer = QDQQuantizer(
+        graph,
+        per_channel=spec.granularity == "channel",
+        reduce_range=scheme.reduce_range,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8 if scheme.activations == "uint8" else QuantType.QInt8,
+        tensors_range=dict(ranges),
+        nodes_to_quantize=list(only),
+        nodes_to_exclude=list(kept),
+        op_types_to_quantize=list(kinds),
+        extra_options={
+            "ActivationSymmetric": scheme.symmetric,
+            "WeightSymmetric": True,
+            "QuantizeBias": not scheme.symmetric,
+        },
+    )
+    quantizer.quantize_model()
+    return quantizer.model.model
 
 
 def write(graph: onnx.ModelProto, plan: list[LayerPlan], model: Artifact, out: Path, precision: str) -> Artifact:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _onnx
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ class OnnxFp16(Quantizer):
         """Decide each node's precision.
 
         Raises:
-            QuantizationError: an exclude pattern matches no node.
+            QuantizationError: an exclude pattern matches no node, or ``min_sqnr`` is asked for.
         """
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
+        refuse_min_sqnr(self.spec, "fp16 for ONNX")
         blocked = dict.fromkeys(DEFAULT_OP_BLOCK_LIST, "the operator has no fp16 kernel")
         kinds = sorted({node.op_type for node in _onnx.named_nodes(_onnx.load(model))} - blocked.keys())
         return _onnx.layer_plan(model, kinds, self.precision, self.spec, floats=blocked)

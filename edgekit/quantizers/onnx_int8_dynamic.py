@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _onnx
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class OnnxInt8Dynamic(Quantizer):
         """Decide each node's precision.
 
         Raises:
-            QuantizationError: an exclude pattern matches no node, or nothing is left to quantize.
+            QuantizationError: an exclude pattern matches no node, nothing is left to quantize, or ``min_sqnr`` is asked for.
         """
+        refuse_min_sqnr(self.spec, "dynamic int8 for ONNX")
         weights = {i.name for i in _onnx.load(model).graph.initializer}
         products = {n.name for n in _onnx.named_nodes(_onnx.load(model)) if any(i in weights for i in n.input)}
         slow = dict.fromkeys(("Conv", "ConvTranspose"), "dynamic integer convolution is slower than float")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _onnx
+from edgekit.quantizers._onnx_ranges import tensor_ranges
+from edgekit.quantizers._onnx_sensitivity import quiet_enough
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 class OnnxInt8Static(Quantizer):
     """Quantize weights and activations to 8 bits after calibration.
 
-    Reference: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
+    References: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference";
+    for ``mse`` Nagel et al. 2021 (arXiv:2106.08295); for ``min_sqnr`` Lin et al. 2016 (arXiv:1511.06393).
     """
 
     accepts = "onnx"
@@ -32,14 +35,17 @@ class OnnxInt8Static(Quantizer):
     packages = ("onnx", "onnxruntime")
 
     def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
-        """Decide each node's precision.
+        """Decide each node's precision; with ``min_sqnr`` by measuring each layer's noise on calibration samples.
 
         Raises:
-            QuantizationError: an exclude pattern matches no node, or nothing is left to quantize.
+            QuantizationError: an exclude pattern matches no node, nothing is left to quantize, or ``min_sqnr`` can't be reached.
         """
         from onnxruntime.quantization.registry import QDQRegistry
 
-        return _onnx.layer_plan(model, list(QDQRegistry), self.precision, self.spec)
+        plan = _onnx.layer_plan(model, list(QDQRegistry), self.precision, self.spec)
+        if self.spec.min_sqnr is None:
+            return plan
+        return quiet_enough(plan, model, self.spec, wanted_scheme(context), self.spec.min_sqnr, context)
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Calibrate and write the Q/DQ graph.
@@ -47,33 +53,14 @@ class OnnxInt8Static(Quantizer):
         Raises:
             QuantizationError: no target scheme or no calibration samples.
         """
-        from onnxruntime.quantization import QuantType
-        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
         scheme = wanted_scheme(context)
         kinds = sorted({layer.operator for layer in plan})
         kept = [layer.layer for layer in plan if layer.precision != self.precision]
         with _onnx.quiet():
             graph = _onnx.prepared(model)
-            ranges = _onnx.tensor_ranges(graph, kinds, self.spec, context, symmetric=False)
-            quantizer = QDQQuantizer(
-                graph,
-                per_channel=self.spec.granularity == "channel",
-                reduce_range=scheme.reduce_range,
-                weight_qType=QuantType.QInt8,
-                activation_qType=QuantType.QUInt8 if scheme.activations == "uint8" else QuantType.QInt8,
-                tensors_range=ranges,
-                nodes_to_quantize=[],
-                nodes_to_exclude=kept,
-                op_types_to_quantize=kinds,
-                extra_options={
-                    "ActivationSymmetric": scheme.symmetric,
-                    "WeightSymmetric": True,
-                    "QuantizeBias": not scheme.symmetric,
-                },
-            )
-            quantizer.quantize_model()
-        return _onnx.write(quantizer.model.model, plan, model, out, self.precision)
+            ranges = tensor_ranges(graph, kinds, self.spec, scheme, context)
+            made = _onnx.with_pairs(graph, ranges, kinds, self.spec, scheme, kept=kept)
+        return _onnx.write(made, plan, model, out, self.precision)
 
 
 def wanted_scheme(context: Context) -> Int8Scheme:
