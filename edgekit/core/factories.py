@@ -16,6 +16,9 @@ from typing import Any
 from edgekit.core import digest
 from edgekit.core.errors import InputError, SourceError, closest
 
+RAISED = (Exception, SystemExit)
+"""What code of the user's may raise; a script's ``sys.exit()`` must not end a build with success."""
+
 
 def split_reference(reference: str, error: type[InputError] = SourceError) -> tuple[str, str]:
     """Split ``where:function``.
@@ -77,7 +80,7 @@ def _from_file(path: Path, error: type[InputError]) -> Any:
     with _siblings_importable(path.parent):
         try:
             spec.loader.exec_module(module)
-        except Exception as problem:
+        except RAISED as problem:
             raise error(f"{path} raised {type(problem).__name__}: {problem}", hint="mend the file; it must import by itself") from problem
     return module
 
@@ -85,7 +88,7 @@ def _from_file(path: Path, error: type[InputError]) -> Any:
 def _from_package(name: str, error: type[InputError]) -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as problem:
+    except RAISED as problem:
         raise error(f"module {name} does not import ({problem})", hint="install its package or name a file.py") from problem
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifacts import WEIGHTS, Batch, Checkpoint, Step
 from edgekit.core.errors import ExportError, SourceError
+from edgekit.core.factories import RAISED
 from edgekit.core.plugin import Context, Pass, Source
 from edgekit.core.registry import load
 
@@ -49,15 +50,16 @@ def save_module(
 
 
 def check_finite(module: torch.nn.Module, origin: Path | str) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are not numbers; a buffer may hold minus infinity, as masks do.
 
     Raises:
         SourceError: names the first tensor with NaN or infinity.
     """
     import torch
 
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for name, value in module.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value.is_floating_point() and not bool((torch.isfinite(value) if name in weights else value < float("inf")).all()):
             raise SourceError(
                 f"{origin}: {name} holds NaN or infinity", hint="the training diverged or the file is damaged; use another checkpoint"
             )
@@ -128,21 +130,13 @@ def example_call(module: torch.nn.Module, context: Context, *, batch: int) -> Ex
         ExportError: the module does not take the data set's inputs, raises on them, or returns something else than tensors.
     """
     import numpy as np
-    import torch
 
     names = arguments(module, list(context.example))
     repeated = {name: np.repeat(array[:1], batch, axis=0) for name, array in context.example.items()}
     given = tensors(repeated, names)
     dynamic = tuple({0: "batch", **context.dynamic.get(name, {})} for name in names)
     call = ExampleCall(tuple(names), given, dynamic, {})
-    try:
-        with torch.inference_mode():
-            result = module(*call.args, **call.kwargs)
-    except Exception as problem:
-        shapes = ", ".join(f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in zip(names, given, strict=True))
-        first = (str(problem) or type(problem).__name__).splitlines()[0][:160]
-        raise ExportError(f"the model fails on {shapes}: {first}", hint="check the data set's preprocessing against the model") from problem
-    return replace(call, outputs=named_outputs(result))
+    return replace(call, outputs=_outputs(module, names, given))
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:
@@ -164,18 +158,34 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
     for name, value in pairs.items():
         if not isinstance(value, torch.Tensor):
             raise ExportError(f"the model's output {name!r} is {type(value).__name__}, not a tensor", hint="return tensors only")
+    if not pairs:
+        raise ExportError(f"the model returns an empty {type(result).__name__}", hint="return a tensor, a tuple or a dict of tensors")
     return pairs
 
 
 def outputs_of(module: torch.nn.Module, inputs: Sequence[Batch]) -> list[tuple[Batch, Batch]]:
-    """Run batches through a module; return each with its named outputs."""
-    import torch
+    """Run batches through a module; return each with its named outputs.
 
+    Raises:
+        ExportError: the module raises on them, or returns something else than tensors.
+    """
     found = []
     for batch in inputs:
         order = arguments(module, list(batch))
-        given = tensors(batch, order)
-        with torch.inference_mode():
-            result = module(*given) if len(order) == 1 else module(**dict(zip(order, given, strict=True)))
-        found.append((batch, {name: value.numpy() for name, value in named_outputs(result).items()}))
+        outputs = _outputs(module, order, tensors(batch, order))
+        found.append((batch, {name: value.numpy() for name, value in outputs.items()}))
     return found
+
+
+def _outputs(module: torch.nn.Module, names: Sequence[str], given: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            result = module(*given) if len(names) == 1 else module(**dict(zip(names, given, strict=True)))
+    except RAISED as problem:
+        shapes = ", ".join(f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in zip(names, given, strict=True))
+        first = (str(problem) or type(problem).__name__).splitlines()[0][:160]
+        hint = "check the data set's preprocessing against the model; forward must take any number of samples"
+        raise ExportError(f"the model fails on {shapes}: {first}", hint=hint) from problem
+    return named_outputs(result)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.core.errors import DataError
-from edgekit.core.factories import find_function, split_reference
+from edgekit.core.factories import RAISED, find_function, split_reference
 from edgekit.core.plugin import Reader, Record
 from edgekit.core.resources import expand
 
@@ -57,7 +57,7 @@ class Loader(Reader):
             for index in indices:
                 try:
                     sample = samples[index]
-                except Exception as problem:
+                except RAISED as problem:
                     raise self._raised(problem) from problem
                 yield self._record(sample, index)
             return
@@ -75,7 +75,7 @@ class Loader(Reader):
         function = find_function(f"{expand(where, base)}:{name}" if where.endswith(".py") else self.function, DataError)
         try:
             samples = function(*self._paths(base), **self.arguments)
-        except Exception as problem:
+        except RAISED as problem:
             raise self._raised(problem) from problem
         try:
             iter(samples)
@@ -93,11 +93,11 @@ class Loader(Reader):
                 sample = next(samples)
             except StopIteration:
                 return
-            except Exception as problem:
+            except RAISED as problem:
                 raise self._raised(problem) from problem
             yield sample
 
-    def _raised(self, problem: Exception) -> DataError:
+    def _raised(self, problem: BaseException) -> DataError:
         return DataError(f"{self.function} raised {type(problem).__name__}: {problem}", hint="mend the function, or its 'arguments'")
 
     def _record(self, sample: Any, index: int) -> Record:

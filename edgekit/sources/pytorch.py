@@ -6,6 +6,7 @@ Files are opened with ``weights_only=True`` always: a checkpoint that needs code
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pydantic import Field
 from edgekit.core import digest
 from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError
-from edgekit.core.factories import find_function, reference_digest
+from edgekit.core.factories import RAISED, find_function, reference_digest
 from edgekit.core.modules import check_finite, save_module
 from edgekit.core.plugin import Source
 
@@ -82,6 +83,8 @@ def read_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if _is_program(path):
+            raise SourceError(f"{path}: is a TorchScript or exported program, not weights", hint=_TENSORS_ONLY)
         with muted():  # a damaged pickle makes torch guess aloud
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as problem:
@@ -91,7 +94,7 @@ def read_tensors(path: Path) -> Any:
             raise SourceError(f"{path}: is damaged or no checkpoint ({_first_line(problem)})", hint=_DAMAGED) from problem
         raise SourceError(
             f"{path}: holds Python objects, which edgekit does not execute",
-            hint="save tensors only, where the model was made: torch.save(model.state_dict(), FILE)",
+            hint=_TENSORS_ONLY,
         ) from problem
     except (
         SafetensorError,
@@ -103,10 +106,20 @@ def read_tensors(path: Path) -> Any:
         IndexError,
         AttributeError,
         AssertionError,
+        zipfile.BadZipFile,
     ) as problem:
         raise SourceError(f"{path}: is damaged or no checkpoint ({_first_line(problem)})", hint=_DAMAGED) from problem
 
 
+def _is_program(path: Path) -> bool:
+    """Whether a zip archive holds code or a graph beside its tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name or name.endswith("/models/model.json") for name in archive.namelist())
+
+
+_TENSORS_ONLY = "save tensors only, where the model was made: torch.save(model.state_dict(), FILE)"
 _DAMAGED = "compare its size and checksum with the original, or fetch it again"
 
 
@@ -142,7 +155,7 @@ def make_module(arch: str, options: dict[str, Any]) -> torch.nn.Module:
     factory = find_function(arch)
     try:
         module = factory(**options)
-    except Exception as problem:
+    except RAISED as problem:
         raise SourceError(
             f"{arch} raised {type(problem).__name__}: {problem}", hint="the factory must be callable with the given arguments"
         ) from problem
@@ -185,9 +198,25 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) ->
                 f"{path}: {key} has shape {list(value.shape)}, the architecture wants {list(own[key].shape)}",
                 hint="check --arch and its arguments",
             )
+        if value.layout != own[key].layout or value.is_quantized or _kind(value) != _kind(own[key]):
+            raise SourceError(
+                f"{path}: {key} is {_named(value)}, the architecture wants {_named(own[key])}",
+                hint="save plain floating-point weights; dequantize and densify them first",
+            )
     module.load_state_dict({**{key: own[key] for key in counters}, **state}, strict=True)
     kinds = {str(value.dtype).removeprefix("torch.") for value in state.values() if value.is_floating_point()} - {"float32"}
-    return [f"weights stored as {', '.join(sorted(kinds))} were widened to float32"] if kinds else []
+    told = [f"weights stored as {', '.join(sorted(kinds - {'float64'}))} were widened to float32"] if kinds - {"float64"} else []
+    return [*told, "weights stored as float64 were rounded to float32"] if "float64" in kinds else told
+
+
+def _kind(value: torch.Tensor) -> str:
+    """Numbers that can be copied into each other without loss of meaning."""
+    return "complex" if value.is_complex() else "float" if value.is_floating_point() else "integer"
+
+
+def _named(value: torch.Tensor) -> str:
+    kind = str(value.dtype).removeprefix("torch.")
+    return f"{str(value.layout).removeprefix('torch.')} {kind}" if str(value.layout) != "torch.strided" else kind
 
 
 def _first_line(problem: BaseException) -> str:
