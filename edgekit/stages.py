@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import digest
-from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step
-from edgekit.core.errors import SourceError
+from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
+from edgekit.core.errors import DataError, SourceError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, outputs_of, save_module
 from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
@@ -109,7 +109,10 @@ class Stages:
         from edgekit.evaluation import fidelity
 
         def make(out: Path) -> None:
-            inputs = [self._example, *(batch for batch, _ in self._samples.batches(1, limit=FIDELITY_SAMPLES))]
+            self._refuse_misfit(model)
+            inputs = [batch for batch, _ in self._samples.batches(1, limit=FIDELITY_SAMPLES)]
+            if all(isinstance(spec.shape[0], str) for spec in model.inputs):
+                inputs.insert(0, self._example)
             expected = self._as_it_came(checkpoint, inputs)
             with open_session(model.model, runtime, RuntimeSettings(), fresh=False) as session:
                 found = fidelity.verify(session, expected)
@@ -130,6 +133,7 @@ class Stages:
             raise ValueError("observing needs an evaluation set")
 
         def make(out: Path) -> None:
+            self._refuse_misfit(model)
             with open_session(model.model, runtime, settings, fresh=False) as session:
                 accuracy.observe(session, data, self._task, out, original=original, progress=self._progress)
 
@@ -147,6 +151,8 @@ class Stages:
         from edgekit.evaluation import latency
 
         def make(out: Path) -> None:
+            for entrant in field:
+                self._refuse_misfit(entrant.artifact)
             contestants = [latency.Contestant(e.id, e.artifact.model, e.runtime, e.settings, host_of(e.runtime, fresh=True)) for e in field]
             for name, timing in latency.race(contestants, self._one_sample, measuring, self._progress).items():
                 timing.save(out / files[name])
@@ -241,6 +247,20 @@ class Stages:
         graph = checkpoint.path / checkpoint.description["file"]
         with open_session(graph, NATIVE[checkpoint.description["format"]], RuntimeSettings(), fresh=False) as session:
             return [(batch, session.run(batch)) for batch in inputs]
+
+    def _refuse_misfit(self, model: Artifact) -> None:
+        """Refuse data that a model does not take, before a runtime says so in its own words.
+
+        Raises:
+            DataError: names both sides.
+        """
+        if misfit(model.inputs, self._one_sample):
+            takes = ", ".join(f"{spec.name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for spec in model.inputs)
+            gives = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in self._one_sample.items())
+            raise DataError(
+                f"{model.file} takes {takes}; {self._samples.name} gives {gives}",
+                hint="let the data set's inputs have the model's names, and preprocess to its type and shape",
+            )
 
     def _plain_context(self) -> Context:
         return Context(example={}, seed=self._recipe.seed, progress=self._progress, auto_class=self._task.auto_class)

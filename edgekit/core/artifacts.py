@@ -7,6 +7,7 @@ runtime loads. Both are folders with a JSON description; loading one never execu
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,20 @@ class TensorSpec:
     def of(content: dict[str, Any]) -> TensorSpec:
         """Read a spec from plain data."""
         return TensorSpec(content["name"], content["dtype"], tuple(content["shape"]))
+
+
+def misfit(specs: Sequence[TensorSpec], batch: Batch) -> bool:
+    """Whether a batch lacks an input, has one too many, or one of another type or shape; int64 fits int32."""
+    return {spec.name for spec in specs} != batch.keys() or not all(_fits(spec, batch[spec.name]) for spec in specs)
+
+
+def _fits(spec: TensorSpec, array: np.ndarray) -> bool:
+    same_type = array.dtype.name == spec.dtype or (array.dtype.name, spec.dtype) == ("int64", "int32")
+    return (
+        same_type
+        and len(array.shape) == len(spec.shape)
+        and all(isinstance(n, str) or n == m for n, m in zip(spec.shape, array.shape, strict=True))
+    )
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def package_version(name: str) -> str:
 
 @cache
 def code_digest(plugin: str) -> str:
-    """Digest of the code behind a plugin: its own file or room, what its room shares (files with an underscore), and all below the rooms."""
+    """Digest of the code behind a plugin: its own file or room, what its room shares (files with an underscore), and all below."""
     home = Path(edgekit.__file__).parent
     own = home.joinpath(*plugin.split("."))
     below = [digest.of_tree(home / room, pattern="*.py") for room in ("core", "algorithms", "runner")]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from edgekit.core import digest
-from edgekit.core.artifacts import Checkpoint
+from edgekit.core.artifacts import ARTIFACT, DESCRIPTION, Checkpoint
 from edgekit.core.errors import SourceError
 from edgekit.core.plugin import Source
+from edgekit.core.store import RECORD
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
     from edgekit.core.plugin import Context
+
+FILE = "model.onnx"
 
 
 class Onnx(Source):
@@ -33,27 +38,35 @@ class Onnx(Source):
 
     def fingerprint(self) -> dict[str, str]:
         """Digests of the graph and of its external data."""
-        names = [self.path, *(self.path.parent / name for name in external_files(self.path))]
-        return {path.name: digest.of_file(path) for path in names}
+        external = external_files(read_graph(self.path), self.path)
+        return {"graph": digest.of_file(self.path), **{name: digest.of_file(self.path.parent / name) for name in external}}
 
     def fetch(self, out: Path, context: Context) -> Checkpoint:
         """Check the graph and copy it with its external data.
 
         Raises:
-            SourceError: damaged file, or a graph that breaks the ONNX specification.
+            SourceError: damaged file, a graph that breaks the ONNX specification, NaN or infinite weights.
         """
         import onnx
 
-        external = external_files(self.path)
+        model = read_graph(self.path)
+        external = external_files(model, self.path)
+        newest = onnx.defs.onnx_opset_version()
+        for opset in model.opset_import:
+            if opset.domain in ("", "ai.onnx") and opset.version > newest:
+                raise SourceError(
+                    f"{self.path}: is of opset {opset.version}, the newest known is {newest}", hint="export it in an older opset"
+                )
         try:
             onnx.checker.check_model(str(self.path), full_check=False)
         except (onnx.checker.ValidationError, ValueError, RuntimeError) as problem:
             raise SourceError(f"{self.path}: is no valid ONNX model ({str(problem).splitlines()[0][:160]})", hint=_HINT) from problem
-        shutil.copyfile(self.path, out / "model.onnx")
+        check_finite(model, self.path)
+        shutil.copyfile(self.path, out / FILE)
         for name in external:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path.parent / name, out / name)
-        return Checkpoint.describe(out, "onnx", "graph", {"format": "onnx", "file": "model.onnx"})
+        return Checkpoint.describe(out, "onnx", "graph", {"format": "onnx", "file": FILE})
 
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:
@@ -68,15 +81,14 @@ class Onnx(Source):
 _HINT = "export it again, or compare its checksum with the original"
 
 
-def external_files(path: Path) -> list[str]:
-    """Names of the external-data files of a model, relative to it.
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read a model without its external data.
 
     Raises:
-        SourceError: unreadable file, or external data that is missing or outside the model's folder.
+        SourceError: unreadable or damaged file, or one without a graph.
     """
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -86,10 +98,62 @@ def external_files(path: Path) -> list[str]:
         raise SourceError(f"{path}: is damaged or no ONNX model", hint=_HINT) from problem
     if not model.graph.node:
         raise SourceError(f"{path}: holds no graph", hint=_HINT)
-    names = sorted({ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)})
+    return model
+
+
+def external_files(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Names of the external-data files of a model, relative to it.
+
+    Raises:
+        SourceError: external data that is missing, outside the model's folder, or under a name that edgekit needs.
+    """
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    names = sorted({ExternalDataInfo(t).location for t in _tensors(model.graph) if uses_external_data(t)})
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise SourceError(f"{path}: refers to external data outside its folder ({name})", hint="keep external data beside the model")
         if not (path.parent / name).is_file():
             raise SourceError(f"{path}: its external data {name} is missing", hint=f"put {name} beside the model")
+        if name in (FILE, DESCRIPTION, ARTIFACT, RECORD):
+            raise SourceError(f"{path}: its external data can't be called {name}", hint="save the model with another location")
     return names
+
+
+def check_finite(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights that are not numbers; infinity is right in a mask that is added, never in what is multiplied.
+
+    Raises:
+        SourceError: names the first tensor with NaN or infinity.
+    """
+    import numpy as np
+    import onnx
+
+    factors = {name for node in model.graph.node if node.op_type in _MULTIPLYING for name in node.input}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in floats:
+            continue
+        try:
+            values = onnx.numpy_helper.to_array(tensor, str(path.parent))
+        except ValueError as problem:
+            raise SourceError(f"{path}: {tensor.name} is damaged ({problem})", hint=_HINT) from problem
+        if not (np.isfinite(values).all() if tensor.name in factors else not np.isnan(values).any()):
+            raise SourceError(
+                f"{path}: {tensor.name} holds NaN or infinity", hint="the training diverged or the file is damaged; use another model"
+            )
+
+
+_MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "Gather", "LSTM", "GRU")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor: initializers and constants, of subgraphs too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for attribute in (a for node in graph.node for a in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            if inner.node:
+                yield from _tensors(inner)
