@@ -177,7 +177,7 @@ def version_of(distribution: str) -> str:
         return "unknown"
 
 
-def first_line(problem: BaseException) -> str:
+def first_line(problem: BaseException | str) -> str:
     """What an exception says, cut to one line."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     if not lines or isinstance(problem, KeyError):
@@ -185,7 +185,7 @@ def first_line(problem: BaseException) -> str:
     return lines[0][:300]
 
 
-def not_loadable(path: Path, problem: BaseException) -> RunnerError:
+def not_loadable(path: Path, problem: BaseException | str) -> RunnerError:
     """A model file that the runtime refuses."""
     hint = "the file is damaged, or asks for something that this runtime does not have"
     return RunnerError("model", f"{path.name}: does not load ({first_line(problem)})", hint)

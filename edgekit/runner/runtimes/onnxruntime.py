@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import numpy as np
 
 from ..contract import Arrays, Runtime, Tensor, not_loadable, symbol  # noqa: TID252 - also loaded under another name
 
+_PLACE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:|Exception during initialization: |/\S+:\d+ [^\n]*?\(.*?\) (?=[A-Z])"
+)
+"""Where in the library and in the file system something failed, which tells a user nothing."""
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -42,14 +47,14 @@ class OnnxRuntime(Runtime):
         options.inter_op_num_threads = 1
         options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised, not printed
         # Threads spin while a call runs, as they do by default, but not for the 50 ms after it: an idle runner that burns a core
         # would slow down whatever is measured next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # the library's own exceptions share no base but this
-            raise not_loadable(path, problem) from problem
+            raise not_loadable(path, _PLACE.sub("", str(problem))) from problem
         return cls(session, threads, library.__version__)
 
     def prepare(self, feed: Arrays) -> Callable[[], Any]:
