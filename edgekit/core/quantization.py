@@ -33,7 +33,9 @@ class QuantizationSpec(Schema):
     samples: int = Field(300, ge=1, description="Calibration samples to read.")
     exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay in float.")
     min_sqnr: float | None = Field(
-        None, gt=0, description="Signal-to-quantization-noise ratio of the outputs in dB; the noisiest layers stay in float until it is met."
+        None,
+        gt=0,
+        description="Signal-to-quantization-noise ratio of the outputs in dB; the noisiest layers stay in float until it is met.",
     )
 
 
