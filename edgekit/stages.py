@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
-from edgekit.core.errors import DataError, SourceError
+from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, outputs_of, save_module
 from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
 from edgekit.core.registry import create, name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
 from edgekit.core.store import StageKey, Store, code_digest, package_version
-from edgekit.runner.runtimes import runtime_class
+from edgekit.runner.runtimes import runtime_class, runtime_names
 
 if TYPE_CHECKING:
     from edgekit.core.plugin import DataSet
@@ -195,23 +195,32 @@ class Stages:
         return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
 
     def adopted(self, file: Path, runtime: str | None = None) -> Artifact:
-        """Take in a model file as it is; its inputs and outputs are those that its runtime tells."""
+        """Take in a model file as it is; its inputs and outputs are those that its runtime tells.
+
+        Raises:
+            SourceError: no model file, or a damaged one.
+            RecipeError: no such runtime, or one that loads another format.
+        """
         found = FORMATS.get(file.suffix)
         if found is None:
             raise SourceError(f"{file}: is no model file that a runtime loads", hint=f"give one of: {', '.join(FORMATS)}")
         if not file.is_file():
             raise SourceError(f"{file}: no such file", hint="check the path")
-        companions = [p for p in (file.with_suffix(".bin"), file.with_name(file.name + ".data")) if p.is_file()]
         chosen = runtime or NATIVE[found]
+        fitting = [name for name in runtime_names() if found == runtime_class(name).FORMAT]
+        if chosen not in fitting:
+            raise RecipeError(f"runtime {chosen!r} does not load {file.name}", hint=f"use one of: {', '.join(fitting)}")
+        companions = _companions(file)
 
         def make(out: Path) -> None:
-            for path in (file, *companions):
-                shutil.copyfile(path, out / path.name)
+            for name in (file.name, *companions):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.parent / name, out / name)
             with open_session(out / file.name, chosen, RuntimeSettings(), fresh=False) as session:
                 sides = session.inputs, session.outputs
             Artifact.describe(out, format=found, file=file.name, precision="as given", inputs=sides[0], outputs=sides[1])
 
-        inputs = {path.name: digest.of_file(path) for path in (file, *companions)}
+        inputs = {name: digest.of_file(file.parent / name) for name in (file.name, *companions)}
         return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
 
     def disjoint(self) -> None:
@@ -325,6 +334,15 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     """Versions of the installed ones among some distributions."""
     found = {name: package_version(name) for name in names}
     return {name: version for name, version in found.items() if version != "absent"}
+
+
+def _companions(file: Path) -> list[str]:
+    """Names of the files that belong to a model file, relative to it."""
+    if file.suffix == ".onnx":
+        from edgekit.sources.onnx import external_files, read_graph
+
+        return external_files(read_graph(file), file)
+    return [path.name for path in [file.with_suffix(".bin")] if path.is_file() and file.suffix == ".xml"]
 
 
 def _packages(*runtimes: str) -> tuple[str, ...]:
