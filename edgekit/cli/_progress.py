@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 from edgekit.core.progress import Progress
@@ -16,12 +18,33 @@ if TYPE_CHECKING:
 
 @contextmanager
 def listener() -> Iterator[Progress]:
-    """Listen to a run in the way that fits stderr."""
+    """Listen to a run in the way that fits stderr; what libraries or users' code print meanwhile goes there too."""
     if not sys.stderr.isatty():
-        yield Plain(sys.stderr)
+        with _stdout_to_stderr():
+            yield Plain(sys.stderr)
         return
-    with _bar() as bar:
+    with _bar() as bar, _stdout_to_stderr():
         yield Live(bar)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Keep stdout for results: not even C++ code may print there."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        yield
+        return
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stderr.flush()
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class Plain(Progress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 import sys
@@ -12,6 +13,19 @@ import typer
 
 from edgekit.core.errors import EdgekitError
 
+REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+)
+"""What the system refuses whoever asks: nothing is wrong with edgekit."""
 ORDER = ("compress", "inspect", "validate", "benchmark", "compare", "targets", "doctor")
 
 
@@ -70,15 +84,32 @@ def main(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except SystemExit as problem:
+        _say(f"the program was ended from inside (exit {problem.code})", "find the sys.exit in the code that the recipe names")
+        return 2
+    except MemoryError:
+        _say("there is not enough memory for this model", "free some memory, or use a machine with more")
+        return 3
+    except ModuleNotFoundError as problem:
+        if (problem.name or "edgekit").startswith("edgekit"):
+            return _bug(problem, arguments)
+        _say(f"{problem.name} is needed here and is not installed", "edgekit doctor names what is missing and the command that installs it")
+        return 3
+    except OSError as problem:
+        if problem.errno not in REFUSED:
+            return _bug(problem, arguments)
+        _say(f"{problem.filename or 'a file'}: {problem.strerror}", "check the path, its permissions, and the space on its disk")
+        return 2
     except Exception as problem:  # noqa: BLE001 - the last resort: whatever is left is a bug, told in one line
-        if "--debug" in arguments:
-            traceback.print_exc()
-        _say(
-            f"internal error: {type(problem).__name__}: {problem}",
-            f"this is a bug in edgekit ({_where(problem)}); please report it",
-        )
-        return 4
+        return _bug(problem, arguments)
     return code if isinstance(code, int) else 0
+
+
+def _bug(problem: Exception, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        traceback.print_exception(problem)
+    _say(f"internal error: {type(problem).__name__}: {problem}", f"this is a bug in edgekit ({_where(problem)}); please report it")
+    return 4
 
 
 def _say(message: str, hint: str) -> None:

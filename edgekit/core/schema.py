@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
@@ -60,6 +61,8 @@ def read_yaml(path: Path, error: type[InputError] = RecipeError) -> dict[str, An
         mark = getattr(problem, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise error(f"{path}:{where} is not valid YAML: {getattr(problem, 'problem', None) or problem}", hint="mend the YAML") from problem
+    except RecursionError as problem:
+        raise error(f"{path}: is nested too deeply", hint="mend the YAML") from problem
     if not isinstance(content, dict):
         raise error(f"{path}: holds no key: value pairs", hint="start with 'schema: 1'")
     return content
@@ -101,7 +104,7 @@ def _allowed(detail: Any) -> str:
     context = detail.get("ctx", {})
     if "expected" in context:
         return f"allowed: {context['expected']}"
-    return f"got {detail.get('input')!r}"[:160]
+    return f"got {reprlib.repr(detail.get('input'))}"[:160]  # a short YAML file can hold a value too long to write out
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
