@@ -62,7 +62,7 @@ class Kit:
         np.savez(self.folder / name, **{key: value for key, value in arrays.items() if value is not None})
         return self.folder / name
 
-    def recipe(self, name: str = "recipe.yaml", **changes: Any) -> Path:
+    def recipe(self, **changes: Any) -> Path:
         """Write a good recipe with some keys changed; None removes one."""
         good = {
             "schema": 1,
@@ -72,7 +72,7 @@ class Kit:
             "formats": ["onnx"],
             "measure": {"enabled": False},
         }
-        return self._yaml(name, good, changes)
+        return self._yaml("recipe.yaml", good, changes)
 
     def network(self, forward: str, inputs: str = "x") -> list[str]:
         """Arguments for a module with one weight and the given forward."""
