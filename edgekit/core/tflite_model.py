@@ -47,15 +47,20 @@ def read(path: Path) -> Any:
     return flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
 
 
-def write(model: Any, path: Path) -> None:
-    """Write an object tree as a flatbuffer with all buffers inside."""
+def to_bytes(model: Any) -> bytes:
+    """Return an object tree as a flatbuffer with all buffers inside."""
     import numpy as np
     from ai_edge_litert.tools import flatbuffer_utils
 
     for buffer in model.buffers:
         if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
             buffer.data = np.frombuffer(buffer.data, np.uint8)  # anything else is written byte by byte
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def write(model: Any, path: Path) -> None:
+    """Write an object tree as a flatbuffer file."""
+    path.write_bytes(to_bytes(model))
 
 
 def layers(model: Any) -> list[Layer]:

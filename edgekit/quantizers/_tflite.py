@@ -13,11 +13,12 @@ from edgekit.core.artifacts import Artifact
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.quantization import LayerPlan, QuantizationSpec, excluded
+from edgekit.quantizers._tflite_ranges import LeastError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgekit.core.plugin import Context
+    from edgekit.core.plugin import Context, DataSet
 
 EXCLUDED = "excluded by the recipe"
 FLOAT = "fp32"
@@ -116,22 +117,43 @@ def is_transformer(layers: Sequence[tflite_model.Layer]) -> bool:
     return products and "SOFTMAX" in kinds and kinds.count("FULLY_CONNECTED") > sum("CONV" in kind for kind in kinds)
 
 
+def calibration_set(context: Context) -> DataSet:
+    """Return the calibration set.
+
+    Raises:
+        QuantizationError: the recipe names none.
+    """
+    if context.calibration is None:
+        raise QuantizationError("static int8 needs calibration samples", hint="name a set with --data, or use int8-dynamic")
+    return context.calibration
+
+
 def tensor_ranges(model: Artifact, spec: QuantizationSpec, context: Context) -> dict[str, dict[str, np.ndarray]]:
-    """Run the calibration samples through the float model, one at a time, and return each tensor's smallest and largest value.
+    """Run the calibration samples through the float model, one at a time, and return each tensor's range.
 
     Raises:
         QuantizationError: the recipe names no calibration set.
     """
-    if context.calibration is None:
-        raise QuantizationError("static int8 needs calibration samples", hint="name a set with --data, or use int8-dynamic")
-    total = min(spec.samples, len(context.calibration))
-    observer = _MinMax() if spec.calibration == "minmax" else _Histograms(spec)
+    import numpy as np
+
+    data = calibration_set(context)
+    total = min(spec.samples, len(data))
+    observer: _MinMax | _Histograms | LeastError
+    if spec.calibration == "minmax":
+        observer = _MinMax()
+    elif spec.calibration == "mse":
+        observer = LeastError(model, total)
+    else:
+        observer = _Histograms(spec)
     with muted(native=True):
         interpreter = _Interpreter(model)
-    for done, (inputs, _) in enumerate(context.calibration.batches(1, limit=spec.samples), start=1):
+    for done, (inputs, _) in enumerate(data.batches(1, limit=spec.samples), start=1):
         observer.see(interpreter.run(inputs))
         context.progress.advance(done, total)
-    return observer.ranges()
+    return {
+        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
+        for name, (low, high) in observer.ranges().items()
+    }
 
 
 class _Interpreter:
@@ -171,12 +193,8 @@ class _MinMax:
             low, high = self._seen.get(name, (float("inf"), float("-inf")))
             self._seen[name] = min(low, float(array.min())), max(high, float(array.max()))
 
-    def ranges(self) -> dict[str, dict[str, np.ndarray]]:
-        import numpy as np
-
-        return {
-            name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in self._seen.items()
-        }
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return self._seen
 
 
 class _Histograms:
@@ -193,14 +211,10 @@ class _Histograms:
         with muted():
             self._collector.collect({name: [array] for name, array in values.items()})
 
-    def ranges(self) -> dict[str, dict[str, np.ndarray]]:
-        import numpy as np
-
+    def ranges(self) -> dict[str, tuple[float, float]]:
         with muted():
             found = self._collector.compute_collection_result()
-        return {
-            name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high, *_) in found.items()
-        }
+        return {name: (float(low), float(high)) for name, (low, high, *_) in found.items()}
 
 
 def _key(operator: str) -> Any:

@@ -13,7 +13,7 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _onnx
 from edgekit.quantizers._onnx_ranges import tensor_ranges
-from edgekit.quantizers._onnx_sensitivity import quiet_enough
+from edgekit.quantizers._onnx_sensitivity import with_floats
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -45,7 +45,7 @@ class OnnxInt8Static(Quantizer):
         plan = _onnx.layer_plan(model, list(QDQRegistry), self.precision, self.spec)
         if self.spec.min_sqnr is None:
             return plan
-        return quiet_enough(plan, model, self.spec, wanted_scheme(context), self.spec.min_sqnr, context)
+        return with_floats(plan, model, self.spec, wanted_scheme(context), self.spec.min_sqnr, context)
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Calibrate and write the Q/DQ graph.

@@ -13,6 +13,7 @@ from edgekit.core.chatter import muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _tflite
+from edgekit.quantizers._tflite_sensitivity import with_floats
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -26,7 +27,8 @@ PRODUCTS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 class TfLiteInt8Static(Quantizer):
     """Quantize weights and activations to 8 bits after calibration.
 
-    References: Jacob et al. 2018 (arXiv:1712.05877); the LiteRT 8-bit quantization specification.
+    References: Jacob et al. 2018 (arXiv:1712.05877); the LiteRT 8-bit quantization specification; for ``mse`` Nagel et al. 2021
+    (arXiv:2106.08295); for ``min_sqnr`` Lin et al. 2016 (arXiv:1511.06393).
     """
 
     accepts = "tflite"
@@ -42,10 +44,11 @@ class TfLiteInt8Static(Quantizer):
             super().check_packages()
 
     def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
-        """Decide each layer's precision.
+        """Decide each layer's precision; with ``min_sqnr`` by measuring each layer's noise on calibration samples.
 
         Raises:
-            QuantizationError: the target wants another kind of int8 than TFLite has, or a pattern matches no layer.
+            QuantizationError: the target wants another kind of int8 than TFLite has, a pattern matches no layer, or ``min_sqnr`` can't be
+                reached.
         """
         scheme = context.scheme
         if scheme is None:
@@ -66,7 +69,8 @@ class TfLiteInt8Static(Quantizer):
             }
         else:
             wanted = dict.fromkeys(static, self.precision)
-        return _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it")
+        plan = _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it")
+        return plan if self.spec.min_sqnr is None else with_floats(plan, model, self.spec, self.spec.min_sqnr, context)
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Calibrate and write the quantized flatbuffer.
