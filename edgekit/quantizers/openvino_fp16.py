@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core import openvino_ir
 from edgekit.core.chatter import muted
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _openvino
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class OpenVinoFp16(Quantizer):
         """Decide each layer's precision.
 
         Raises:
-            QuantizationError: an exclude pattern matches no layer.
+            QuantizationError: an exclude pattern matches no layer, or ``min_sqnr`` is asked for.
         """
+        refuse_min_sqnr(self.spec, "fp16 for OpenVINO")
         graph = openvino_ir.read(model.model)
         stored = {node.get_friendly_name() for node in openvino_ir.layers(graph) if openvino_ir.is_weighted(node) and _fits(node)}
         return _openvino.layer_plan(graph, stored, self.precision, self.spec, reason="its weights are beyond the range of fp16")

@@ -12,6 +12,7 @@ from edgekit.core import openvino_ir
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _openvino
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class OpenVinoInt8Dynamic(Quantizer):
         """Decide each layer's precision.
 
         Raises:
-            QuantizationError: one scale a tensor is wanted, a pattern matches no layer, or there are no weights.
+            QuantizationError: one scale a tensor is wanted, a pattern matches no layer, there are no weights, or ``min_sqnr`` is asked for.
         """
+        refuse_min_sqnr(self.spec, "int8 weights for OpenVINO")
         if self.spec.granularity != "channel":
             raise QuantizationError(
                 "OpenVINO's weight compression has one scale a channel", hint="use granularity: channel, or format onnx"

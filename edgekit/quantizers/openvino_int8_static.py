@@ -9,6 +9,7 @@ from edgekit.core import openvino_ir
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _openvino
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class OpenVinoInt8Static(Quantizer):
         """Decide each layer's precision, as NNCF will place its quantizers.
 
         Raises:
-            QuantizationError: a setting that NNCF does not have, a pattern that matches no layer, or nothing left to quantize.
+            QuantizationError: a setting that NNCF does not have, ``min_sqnr``, a pattern that matches no layer, or nothing left to quantize.
         """
+        refuse_min_sqnr(self.spec, "static int8 for OpenVINO")
         graph = openvino_ir.read(model.model)
         scheme = wanted_scheme(context)
         with muted():
@@ -91,7 +93,10 @@ class OpenVinoInt8Static(Quantizer):
             "model_type": nncf.ModelType.TRANSFORMER if is_transformer(graph) else None,
             "overflow_fix": OverflowFix.ENABLE if scheme.reduce_range else OverflowFix.DISABLE,
             "weights": QuantizationParameters(per_channel=self.spec.granularity == "channel"),
-            "activations": QuantizationParameters(signedness_to_force=True if scheme.symmetric and scheme.activations == "int8" else None),
+            "activations": QuantizationParameters(
+                signedness_to_force=True if scheme.symmetric and scheme.activations == "int8" else None,
+                per_channel=False if self.spec.calibration == "mse" else None,  # NNCF's histograms count whole tensors
+            ),
             "ranges": self._ranges(),
         }
 
@@ -110,8 +115,10 @@ class OpenVinoInt8Static(Quantizer):
             cut = (100 - self.spec.percentile) / 200
             side = StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MEAN, quantile_outlier_prob=cut)
             return RangeEstimatorParameters(min=side, max=side)
+        if self.spec.calibration == "mse":
+            return RangeEstimatorParametersSet.HISTOGRAM
         raise QuantizationError(
-            f"OpenVINO's quantizer has no {self.spec.calibration} calibration", hint="use calibration: minmax or percentile, or format onnx"
+            f"OpenVINO's quantizer has no {self.spec.calibration} calibration", hint="use calibration: minmax, percentile or mse, or format onnx"
         )
 
     def _advanced(self, settings: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _tflite
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class TfLiteFp16(Quantizer):
         """Decide each layer's precision.
 
         Raises:
-            QuantizationError: a pattern matches no layer, or there are no weights.
+            QuantizationError: a pattern matches no layer, there are no weights, or ``min_sqnr`` is asked for.
         """
+        refuse_min_sqnr(self.spec, "fp16 for TFLite")
         import numpy as np
 
         graph = tflite_model.read(model.model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
 from edgekit.core.plugin import Quantizer
+from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _tflite
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class TfLiteInt8Dynamic(Quantizer):
         """Decide each layer's precision.
 
         Raises:
-            QuantizationError: a pattern matches no layer, or there are no weights.
+            QuantizationError: a pattern matches no layer, there are no weights, or ``min_sqnr`` is asked for.
         """
+        refuse_min_sqnr(self.spec, "dynamic int8 for TFLite")
         layers = tflite_model.layers(tflite_model.read(model.model))
         with muted(native=True):
             found = _tflite.supported(layers, self.precision, self.spec.granularity)
