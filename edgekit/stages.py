@@ -342,7 +342,12 @@ def _companions(file: Path) -> list[str]:
         from edgekit.sources.onnx import external_files, read_graph
 
         return external_files(read_graph(file), file)
-    return [path.name for path in [file.with_suffix(".bin")] if path.is_file() and file.suffix == ".xml"]
+    if file.suffix != ".xml":
+        return []
+    weights = file.with_suffix(".bin")
+    if not weights.is_file():
+        raise SourceError(f"{file}: its weights {weights.name} are missing", hint=f"put {weights.name} beside the model")
+    return [weights.name]
 
 
 def _packages(*runtimes: str) -> tuple[str, ...]:

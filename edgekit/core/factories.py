@@ -20,6 +20,12 @@ RAISED = (Exception, SystemExit)
 """What code of the user's may raise; a script's ``sys.exit()`` must not end a build with success."""
 
 
+def described(problem: BaseException) -> str:
+    """What code of the user's raised, in one line: ``KeyError: 'mood'``."""
+    said = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {said[0][:200]}" if said else type(problem).__name__
+
+
 def split_reference(reference: str, error: type[InputError] = SourceError) -> tuple[str, str]:
     """Split ``where:function``.
 
@@ -49,7 +55,7 @@ def find_function(reference: str, error: type[InputError] = SourceError) -> Call
     found = getattr(module, name, None)
     if found is None:
         own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise error(f"{where} has no function {name!r}", hint=closest(name, own))
+        raise error(f"{where} has no function {name!r}", hint=closest(name, own) if own else "it defines none")
     if not callable(found):
         raise error(f"{reference} is {type(found).__name__}, not a function", hint="name a function or class")
     return found  # type: ignore[no-any-return]
@@ -81,7 +87,7 @@ def _from_file(path: Path, error: type[InputError]) -> Any:
         try:
             spec.loader.exec_module(module)
         except RAISED as problem:
-            raise error(f"{path} raised {type(problem).__name__}: {problem}", hint="mend the file; it must import by itself") from problem
+            raise error(f"{path} raised {described(problem)}", hint="mend the file; it must import by itself") from problem
     return module
 
 

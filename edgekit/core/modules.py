@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifacts import WEIGHTS, Batch, Checkpoint, Step
 from edgekit.core.errors import ExportError, SourceError
-from edgekit.core.factories import RAISED
+from edgekit.core.factories import RAISED, described
 from edgekit.core.plugin import Context, Pass, Source
 from edgekit.core.registry import load
 
@@ -185,7 +185,7 @@ def _outputs(module: torch.nn.Module, names: Sequence[str], given: Sequence[torc
             result = module(*given) if len(names) == 1 else module(**dict(zip(names, given, strict=True)))
     except RAISED as problem:
         shapes = ", ".join(f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in zip(names, given, strict=True))
-        first = (str(problem) or type(problem).__name__).splitlines()[0][:160]
+        first = described(problem).removeprefix("RuntimeError: ")
         hint = "check the data set's preprocessing against the model; forward must take any number of samples"
         raise ExportError(f"the model fails on {shapes}: {first}", hint=hint) from problem
     return named_outputs(result)

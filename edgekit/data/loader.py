@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.core.errors import DataError
-from edgekit.core.factories import RAISED, find_function, split_reference
+from edgekit.core.factories import RAISED, described, find_function, split_reference
 from edgekit.core.plugin import Reader, Record
 from edgekit.core.resources import expand
 
@@ -98,7 +98,7 @@ class Loader(Reader):
             yield sample
 
     def _raised(self, problem: BaseException) -> DataError:
-        return DataError(f"{self.function} raised {type(problem).__name__}: {problem}", hint="mend the function, or its 'arguments'")
+        return DataError(f"{self.function} raised {described(problem)}", hint="mend the function, or its 'arguments'")
 
     def _record(self, sample: Any, index: int) -> Record:
         if not isinstance(sample, tuple | list) or len(sample) != 2:

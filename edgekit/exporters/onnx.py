@@ -116,7 +116,7 @@ class Onnx(Exporter):
         import onnx
 
         if checkpoint.description.get("format") != "onnx":
-            raise ExportError(f"a {checkpoint.source} graph does not become ONNX", hint="start from the PyTorch checkpoint")
+            raise ExportError(f"a ready {checkpoint.source} graph does not become ONNX", hint="start from the PyTorch checkpoint")
         for path in checkpoint.path.rglob("*"):
             if path.is_file() and path.name not in ("checkpoint.json", "stage.json"):
                 (out / path.relative_to(checkpoint.path)).parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class OpenVino(Exporter):
     def _read(self, checkpoint: Checkpoint) -> Any:
         kind = checkpoint.description.get("format")
         if kind not in READABLE:
-            raise ExportError(f"a {checkpoint.source} graph does not become OpenVINO IR", hint="start from the PyTorch checkpoint")
+            raise ExportError(f"a ready {checkpoint.source} graph does not become OpenVINO IR", hint="start from the PyTorch checkpoint")
         with muted():
             try:
                 model = openvino_ir.read(checkpoint.path / checkpoint.description["file"])

@@ -51,7 +51,7 @@ class TfLite(Exporter):
         file = out / tflite_model.FILE
         if checkpoint.kind == "graph":
             if checkpoint.description.get("format") != "tflite":
-                raise ExportError(f"a {checkpoint.source} graph does not become TFLite", hint="start from the PyTorch checkpoint")
+                raise ExportError(f"a ready {checkpoint.source} graph does not become TFLite", hint="start from the PyTorch checkpoint")
             shutil.copyfile(checkpoint.path / checkpoint.description["file"], file)
             return tflite_model.describe(out, "fp32", {})
         module = load_module(checkpoint)

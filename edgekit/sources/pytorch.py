@@ -15,7 +15,7 @@ from pydantic import Field
 from edgekit.core import digest
 from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError
-from edgekit.core.factories import RAISED, find_function, reference_digest
+from edgekit.core.factories import RAISED, described, find_function, reference_digest
 from edgekit.core.modules import check_finite, save_module
 from edgekit.core.plugin import Source
 
@@ -83,6 +83,8 @@ def read_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if not _is_archive(path):
+            raise SourceError(f"{path}: is no checkpoint, neither a zip archive nor a pickle", hint=_DAMAGED)
         if _is_program(path):
             raise SourceError(f"{path}: is a TorchScript or exported program, not weights", hint=_TENSORS_ONLY)
         with muted():  # a damaged pickle makes torch guess aloud
@@ -109,6 +111,12 @@ def read_tensors(path: Path) -> Any:
         zipfile.BadZipFile,
     ) as problem:
         raise SourceError(f"{path}: is damaged or no checkpoint ({_first_line(problem)})", hint=_DAMAGED) from problem
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins as torch.save has begun its files in any version."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def _is_program(path: Path) -> bool:
@@ -156,9 +164,7 @@ def make_module(arch: str, options: dict[str, Any]) -> torch.nn.Module:
     try:
         module = factory(**options)
     except RAISED as problem:
-        raise SourceError(
-            f"{arch} raised {type(problem).__name__}: {problem}", hint="the factory must be callable with the given arguments"
-        ) from problem
+        raise SourceError(f"{arch} raised {described(problem)}", hint="the factory must be callable with the given arguments") from problem
     if not isinstance(module, torch.nn.Module):
         raise SourceError(f"{arch} returned {type(module).__name__}, not a torch.nn.Module", hint="name a function that returns the model")
     return module.eval()

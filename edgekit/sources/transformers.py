@@ -14,6 +14,7 @@ from pydantic import Field
 from edgekit.core import digest
 from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError, closest
+from edgekit.core.factories import RAISED, described
 from edgekit.core.modules import check_finite, save_module
 from edgekit.core.plugin import Source
 
@@ -106,10 +107,14 @@ class Transformers(Source):
     def _load(self, kind: Any, *, what: str, **options: Any) -> Any:
         try:
             return kind.from_pretrained(self.path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **options)
-        except Exception as problem:
-            first = str(problem).strip().splitlines()[0][:200] if str(problem).strip() else type(problem).__name__
-            hint = "set trust_remote_code: true if you trust its code" if "trust_remote_code" in str(problem) else _HINT
-            raise SourceError(f"{self.path}: {what} can't be loaded ({first})", hint=hint) from problem
+        except RAISED as problem:
+            said = described(problem).removeprefix("OSError: ").removeprefix("ValueError: ")
+            hint = "fetch it again: the folder must be what save_pretrained wrote" if Path(self.path).is_dir() else _HINT
+            if "trust_remote_code" in str(problem):
+                hint = "set trust_remote_code: true if you trust its code"
+            elif "weights_only" in str(problem):
+                said, hint = "they hold Python objects, which edgekit does not execute", "save them as safetensors, with save_pretrained"
+            raise SourceError(f"{self.path}: {what} can't be loaded ({said})", hint=hint) from problem
 
     def _commit(self) -> str:
         from huggingface_hub import model_info, scan_cache_dir

@@ -250,7 +250,7 @@ BAD: dict[str, tuple[Callable[[Any], list[str]], str]] = {
     "validating other outputs": (lambda k: validate(k, renamed_output(k)), "output, flat"),
     "validating in a runtime of another format": (lambda k: validate(k, k.graph(), "--runtime", "litert"), "litert"),
     "validating in an unknown runtime": (lambda k: validate(k, k.graph(), "--runtime", "tensorrt9"), "tensorrt9"),
-    "validating with a companion missing": (lambda k: validate(k, lonely_xml(k)), "model.xml"),
+    "validating with a companion missing": (lambda k: validate(k, lonely_xml(k)), "model.bin are missing"),
     "benchmark of what is not there": (lambda k: ["benchmark", "gone.onnx"], "gone.onnx: no such file"),
     "benchmark of different networks": (lambda k: ["benchmark", str(k.graph()), str(another_network(k))], "other.onnx"),
     "benchmark of one model twice": (lambda k: ["benchmark", str(k.graph()), str(k.graph())], "named twice"),
