@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,17 +32,11 @@ _MELTING = {"Convert", "ConvertLike", "FakeQuantize", "Relu", "ReLU", "PRelu", "
 _LAYER = "edgekit_layer"
 
 
-def library() -> Any:
-    """Import openvino without its telemetry, which would report each import and conversion over the network."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes its import fail, which openvino expects
-    import openvino
-
-    return openvino
-
-
 def read(path: Path) -> Any:
     """Read an IR, ONNX or TFLite file as an ``openvino.Model``."""
-    return library().Core().read_model(str(path))
+    import openvino
+
+    return openvino.Core().read_model(str(path))
 
 
 def specs(ports: Sequence[Any]) -> tuple[TensorSpec, ...]:
@@ -142,8 +135,10 @@ def save(model: Any, out: Path, *, half: bool = False) -> None:
         out: folder to write into.
         half: store float constants as fp16.
     """
+    import openvino
+
     file = out / FILE
-    library().save_model(model, str(file), compress_to_fp16=half)
+    openvino.save_model(model, str(file), compress_to_fp16=half)
     plain = file.read_text(encoding="utf-8")
     file.write_text(compact(plain), encoding="utf-8")
     if _shapes(read(file)) != _shapes(model):

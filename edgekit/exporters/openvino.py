@@ -57,9 +57,9 @@ class OpenVino(Exporter):
             return model if kind == "openvino" else openvino_ir.optimized(model)
 
     def _traced(self, module: torch.nn.Module, call: ExampleCall) -> Any:
+        import openvino
         import torch
 
-        ov = openvino_ir.library()
         with muted(), torch.no_grad():
             from openvino.frontend import FrontEndManager
             from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -70,7 +70,7 @@ class OpenVino(Exporter):
                 loaded = frontend.load(decoder)
                 for place, tensor, varying in zip(loaded.get_inputs(), call.tensors, call.dynamic, strict=True):
                     shape = [-1 if axis in varying else size for axis, size in enumerate(tensor.shape)]
-                    loaded.set_partial_shape(place, ov.PartialShape(shape))
+                    loaded.set_partial_shape(place, openvino.PartialShape(shape))
                 model = openvino_ir.optimized(frontend.convert(loaded))
             except Exception as problem:
                 raise ExportError(f"OpenVINO can't carry this model: {_reason(problem)}", hint=_HINT) from problem
