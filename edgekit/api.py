@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgekit.core.errors import RecipeError
 from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.schema import parse
+from edgekit.opening import anchored, anchored_file
 
 if TYPE_CHECKING:
     from edgekit.comparison import Comparison
@@ -71,7 +72,7 @@ def resolve(
             raise RecipeError("--arch does not go with a recipe file", hint="write it in the recipe: 'model: {path: ..., arch: ...}'")
         content = {**recipe.model_dump(by_alias=True), "base": recipe.base}
         if data is not None:
-            content["data"] = str((here / data).resolve()) if data.endswith((".yaml", ".yml")) else data
+            content["data"] = anchored_file(data, here)
     else:
         content = {"schema": 1, "name": _name(model), "base": here, "model": {"path": model}, "data": data or {}}
         if arch is not None:
@@ -81,7 +82,7 @@ def resolve(
         content["measure"] = {**dict(content.get("measure", {})), "enabled": measure}
     wishes = {
         "task": task,
-        "targets": targets or None,
+        "targets": [anchored_file(name, here) for name in targets or ()] or None,
         "formats": formats or None,
         "runtimes": runtimes or None,
         "precisions": precisions or None,
@@ -135,7 +136,7 @@ def validate(
         free_folder(out)
     report = judging.validate(Path(candidate), recipe, runtime=runtime, progress=progress)
     if out is not None:
-        deliver(report, recipe, {}, out)
+        deliver(report, anchored(recipe), {}, out)
     return report
 
 
@@ -169,7 +170,7 @@ def benchmark(
         free_folder(out)
     report = judging.benchmark([Path(m) for m in models], recipe, runtime=runtime, progress=progress)
     if out is not None:
-        deliver(report, recipe, {}, out)
+        deliver(report, anchored(recipe), {}, out)
     return report
 
 

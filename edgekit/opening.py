@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.factories import anchor
 from edgekit.core.plugin import Source
+from edgekit.core.recipe import DataChoice
 from edgekit.core.registry import create, load, names
 from edgekit.core.resources import expand
+from edgekit.core.target import load_target
 
 if TYPE_CHECKING:
     from edgekit.core.plugin import DataSet
     from edgekit.core.recipe import PluginWish, Recipe
+    from edgekit.core.target import Target
 
 
 def open_source(wish: PluginWish, base: Path) -> Source:
@@ -82,6 +85,40 @@ def open_data(recipe: Recipe) -> tuple[DataSet | None, DataSet | None]:
     if choice.evaluation is not None:
         evaluation = open_dataset(choice.evaluation, role="evaluation", base=recipe.base, model=model)
     return calibration, evaluation
+
+
+def open_targets(recipe: Recipe) -> list[Target]:
+    """Load the recipe's target profiles.
+
+    Raises:
+        TargetError: an unknown name or a malformed profile.
+    """
+    return [load_target(anchored_file(name, recipe.base)) for name in recipe.targets]
+
+
+def anchored(recipe: Recipe) -> Recipe:
+    """Return a recipe that means the same wherever it lies: every path in it is absolute.
+
+    Raises:
+        RecipeError: the model names no path.
+    """
+    sets = {role: name and anchored_file(name, recipe.base) for role, name in recipe.data.model_dump().items()}
+    return recipe.model_copy(
+        update={
+            "model": resolved(recipe.model, recipe.base),
+            "data": DataChoice(**sets),
+            "targets": tuple(anchored_file(name, recipe.base) for name in recipe.targets),
+        }
+    )
+
+
+def anchored_file(reference: str, base: Path) -> str:
+    """Make the path of ``file.yaml`` or ``file.yaml:SPLIT`` absolute; a name stays as it is."""
+    file = reference if Path(reference).suffix in _YAML else reference.rpartition(":")[0]
+    return str(expand(reference, base)) if Path(file).suffix in _YAML else reference
+
+
+_YAML = (".yaml", ".yml")
 
 
 def model_folder(wish: str | Mapping[str, Any], base: Path) -> Path | None:

@@ -16,9 +16,9 @@ from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
 from edgekit.core.report import ModelResult, Report, Status, TargetResult
 from edgekit.core.store import Store
-from edgekit.core.target import Target, load_target
+from edgekit.core.target import Target
 from edgekit.delivery import deliver, free_folder
-from edgekit.opening import open_data, open_source
+from edgekit.opening import anchored, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, provenance
 from edgekit.stages import NATIVE, Stages
 
@@ -50,7 +50,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
         EdgekitError: anything wrong with the recipe, its files or the machine.
     """
     free_folder(out)
-    targets = [load_target(name) for name in recipe.targets]
+    targets = open_targets(recipe)
     task = create(Task, recipe.task, "task")
     source = open_source(recipe.model, recipe.base)
     passes = [create(Pass, wish, f"passes.{i}") for i, wish in enumerate(recipe.passes)]
@@ -84,7 +84,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
         stages=tuple(stages.records),
         provenance=provenance(field, checkpoint, calibration, evaluation, recipe.seed),
     )
-    deliver(report, recipe, {b.candidate.id: b.artifact for b in built}, out)
+    deliver(report, anchored(recipe), {b.candidate.id: b.artifact for b in built}, out)
     return report
 
 

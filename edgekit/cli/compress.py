@@ -39,6 +39,7 @@ def command(
     from edgekit import api
     from edgekit.cli import _progress, _run
     from edgekit.core.recipe import Recipe
+    from edgekit.opening import anchored
 
     recipe: Recipe = api.resolve(
         model,
@@ -62,7 +63,7 @@ def command(
         seed=seed,
     )
     if print_recipe:
-        typer.echo(recipe.to_yaml(), nl=False)
+        typer.echo(anchored(recipe).to_yaml(), nl=False)
         return
     folder = out or Path("edgekit-out") / recipe.name
     with _progress.listener() as progress:
