@@ -99,7 +99,12 @@ def _ask_for_newer_kernels(model: Any) -> None:
 
 def write(made: Any, plan: Sequence[LayerPlan], model: Artifact, out: Path, precision: str) -> Artifact:
     """Write a quantized model and the plan it follows, with short names for what the quantizer added."""
-    names = {layer.name.encode() for layer in tflite_model.layers(tflite_model.read(model.model))}
+    source = tflite_model.read(model.model)
+    names = {layer.name.encode() for layer in tflite_model.layers(source)}
+    main = made.subgraphs[0]
+    for side in ("inputs", "outputs"):
+        for old, new in zip(getattr(source.subgraphs[0], side), getattr(main, side), strict=True):
+            main.tensors[new].shapeSignature = source.subgraphs[0].tensors[old].shapeSignature
     for graph in made.subgraphs:
         ends = {*graph.inputs, *graph.outputs}
         for index, tensor in enumerate(graph.tensors):
