@@ -40,7 +40,7 @@ class OpenVinoInt8Static(Quantizer):
         """Decide each layer's precision, as NNCF will place its quantizers.
 
         Raises:
-            QuantizationError: a setting that NNCF does not have, ``min_sqnr``, a pattern that matches no layer, or nothing left to quantize.
+            QuantizationError: a setting that NNCF lacks, ``min_sqnr``, a pattern that matches no layer, or nothing left to quantize.
         """
         refuse_min_sqnr(self.spec, "static int8 for OpenVINO")
         graph = openvino_ir.read(model.model)
@@ -118,7 +118,8 @@ class OpenVinoInt8Static(Quantizer):
         if self.spec.calibration == "mse":
             return RangeEstimatorParametersSet.HISTOGRAM
         raise QuantizationError(
-            f"OpenVINO's quantizer has no {self.spec.calibration} calibration", hint="use calibration: minmax, percentile or mse, or format onnx"
+            f"OpenVINO's quantizer has no {self.spec.calibration} calibration",
+            hint="use calibration: minmax, percentile or mse, or format onnx",
         )
 
     def _advanced(self, settings: dict[str, Any]) -> Any:
