@@ -26,6 +26,8 @@ SCHEMES = {
     "openvino": Int8Scheme(activations="uint8", symmetric=False, reduce_range=False),
     "tflite": Int8Scheme(activations="int8", symmetric=False, reduce_range=False),
 }
+REFUSED = {"openvino_int8_static": ("entropy",), "openvino_int8_dynamic": ("tensor",)}
+"""Settings that a format's quantizer does not have; whatever is not listed must be honoured."""
 CALIBRATING = [name for name in names(Quantizer) if load(Quantizer, name).calibrates]
 SCRIPT = """
 import runpy, sys
@@ -206,12 +208,11 @@ def test_calibration_needs_samples_and_a_scheme(name: str, exported: Exported, t
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])
 def test_calibration_method_is_honoured_or_refused(name: str, method: str, exported: Exported, tmp_path: Path) -> None:
     model = exported(load(Quantizer, name).accepts)
-    try:
-        made, _ = quantize(name, model, tmp_path, calibration=method)
-    except QuantizationError as problem:
-        assert method in problem.message
-        assert "minmax" in problem.hint
+    if method in REFUSED.get(name, ()):
+        with pytest.raises(QuantizationError, match=f"no {method} calibration"):
+            quantize(name, model, tmp_path, calibration=method)
         return
+    made, _ = quantize(name, model, tmp_path, calibration=method)
     right = run(model)
     assert np.sqrt(((run(made) - right) ** 2).mean() / (right**2).mean()) < 0.2
 
@@ -224,10 +225,11 @@ def test_more_samples_change_the_ranges(name: str, exported: Exported, quantized
 
 @every_quantizer
 def test_granularity_is_honoured_or_refused(name: str, exported: Exported, quantized: Quantized, tmp_path: Path) -> None:
-    try:
-        made, _ = quantize(name, exported(load(Quantizer, name).accepts), tmp_path, granularity="tensor")
-    except QuantizationError as problem:
-        assert "granularity" in problem.hint
+    model = exported(load(Quantizer, name).accepts)
+    if "tensor" in REFUSED.get(name, ()):
+        with pytest.raises(QuantizationError, match="one scale a channel"):
+            quantize(name, model, tmp_path, granularity="tensor")
         return
+    made, _ = quantize(name, model, tmp_path, granularity="tensor")
     if load(Quantizer, name).precision != "fp16":
         assert made.digest != quantized(name)[0].digest
