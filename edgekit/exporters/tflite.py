@@ -52,6 +52,7 @@ class TfLite(Exporter):
         if checkpoint.kind == "graph":
             if checkpoint.description.get("format") != "tflite":
                 raise ExportError(f"a ready {checkpoint.source} graph does not become TFLite", hint="start from the PyTorch checkpoint")
+            _check(checkpoint.path / checkpoint.description["file"])
             shutil.copyfile(checkpoint.path / checkpoint.description["file"], file)
             return tflite_model.describe(out, "fp32", {})
         module = load_module(checkpoint)
@@ -67,6 +68,16 @@ class TfLite(Exporter):
 
 
 _HINT = "rewrite the named operator, or choose another format with --format"
+
+
+def _check(file: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with muted(native=True):
+        try:
+            Interpreter(model_path=str(file)).allocate_tensors()
+        except (ValueError, RuntimeError) as problem:
+            raise ExportError(f"{file.name} is not a TFLite model that loads: {innermost(problem)}", hint="check the file") from problem
 
 
 def _convert(module: torch.nn.Module, call: ExampleCall, file: Path) -> None:
