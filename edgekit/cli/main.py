@@ -8,11 +8,15 @@ import pkgutil
 import sys
 import traceback
 from pathlib import Path
-
-import typer
+from typing import TYPE_CHECKING
 
 from edgekit.core.errors import EdgekitError
 
+if TYPE_CHECKING:
+    import typer
+
+INTERRUPTED = 130
+"""128 and the number of the signal, as shells count; what typer makes of an interrupt."""
 REFUSED = (
     errno.EACCES,
     errno.EPERM,
@@ -35,6 +39,8 @@ def build(only: str | None = None) -> typer.Typer:
     Args:
         only: import this command alone, since the others are not needed to run it.
     """
+    import typer
+
     app = typer.Typer(
         name="edgekit",
         help="Take a pretrained checkpoint to a validated model for ONNX Runtime, OpenVINO or TFLite on a target device.",
@@ -68,9 +74,11 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code: 0 success, 1 a gate failed, 2 wrong input, 3 environment, 4 internal error."""
-    from typer.exceptions import Abort, TyperException
-
     command = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        from typer.exceptions import Abort, TyperException
+    except KeyboardInterrupt:
+        return INTERRUPTED
     try:
         code = build(command)(args=arguments, standalone_mode=False)
     except EdgekitError as problem:
@@ -80,11 +88,12 @@ def main(arguments: list[str]) -> int:
         _say(problem.format_message(), "edgekit --help, or edgekit COMMAND --help, shows what is possible")
         return 2
     except (KeyboardInterrupt, Abort):
-        _say("interrupted", "run the same command again; finished stages are kept")
-        return 130
+        code = INTERRUPTED
     except BrokenPipeError:
         return 0
     except SystemExit as problem:
+        if isinstance(problem.__context__, BrokenPipeError):  # typer ends a program whose reader has left
+            return 0
         _say(f"the program was ended from inside (exit {problem.code})", "find the sys.exit in the code that the recipe names")
         return 2
     except MemoryError:
@@ -102,6 +111,8 @@ def main(arguments: list[str]) -> int:
         return 2
     except Exception as problem:  # noqa: BLE001 - the last resort: whatever is left is a bug, told in one line
         return _bug(problem, arguments)
+    if code == INTERRUPTED:
+        _say("interrupted", "run the same command again; finished stages are kept")
     return code if isinstance(code, int) else 0
 
 
