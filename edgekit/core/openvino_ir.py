@@ -127,18 +127,17 @@ def tidy(model: Any, names: set[str]) -> None:
                 port.get_tensor().set_names(set())
 
 
-def save(model: Any, out: Path, *, half: bool = False) -> None:
+def save(model: Any, out: Path) -> None:
     """Write ``model.xml`` and ``model.bin``.
 
     Args:
         model: an ``openvino.Model``; its inputs and outputs bear their final names.
         out: folder to write into.
-        half: store float constants as fp16.
     """
     import openvino
 
     file = out / FILE
-    openvino.save_model(model, str(file), compress_to_fp16=half)
+    openvino.save_model(model, str(file), compress_to_fp16=False)
     plain = file.read_text(encoding="utf-8")
     file.write_text(compact(plain), encoding="utf-8")
     if _shapes(read(file)) != _shapes(model):

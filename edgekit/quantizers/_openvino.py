@@ -122,9 +122,7 @@ def _merge(aggregator: Any, part: np.ndarray, merged: np.ufunc) -> None:
     aggregator._container.append(Tensor(merged(before, part)))
 
 
-def write(
-    graph: Any, names: set[str], plan: Sequence[LayerPlan], model: Artifact, out: Path, precision: str, *, half: bool = False
-) -> Artifact:
+def write(graph: Any, names: set[str], plan: Sequence[LayerPlan], model: Artifact, out: Path, precision: str) -> Artifact:
     """Write a quantized model and the plan it follows.
 
     Args:
@@ -134,10 +132,9 @@ def write(
         model: the float artefact.
         out: folder to write into.
         precision: what the artefact is called.
-        half: store float constants as fp16.
     """
     openvino_ir.tidy(graph, names)
-    openvino_ir.save(graph, out, half=half)
+    openvino_ir.save(graph, out)
     (out / "plan.json").write_text(json.dumps([p.model_dump() for p in plan], indent=1) + "\n", encoding="utf-8")
     return openvino_ir.describe(out, graph, precision, model.metadata)
 

@@ -42,13 +42,25 @@ class OpenVinoFp16(Quantizer):
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the IR with fp16 weights."""
         graph = openvino_ir.read(model.model)
-        kept = set(_openvino.kept_in_float(plan, self.precision))
-        for node in graph.get_ops():
-            if node.get_friendly_name() in kept:
-                for constant in _constants(node):
-                    constant.get_rt_info()["precise_0"] = ""
+        names = _openvino.names_of(graph)
+        chosen = {layer.layer for layer in plan if layer.precision == self.precision}
         with muted():
-            return _openvino.write(graph, _openvino.names_of(graph), plan, model, out, self.precision, half=True)
+            for node in graph.get_ordered_ops():
+                if node.get_friendly_name() in chosen:
+                    _halve(node)
+            return _openvino.write(graph, names, plan, model, out, self.precision)
+
+
+def _halve(node: Any) -> None:
+    """Let a node read its float constants from fp16; OpenVINO's own compression takes all layers or none."""
+    import numpy as np
+    from openvino import opset13
+
+    for place, value in enumerate(node.input_values()):
+        stored = value.get_node()
+        if stored.get_type_name() == "Constant" and value.get_element_type().is_real():
+            half = opset13.constant(stored.get_data().astype(np.float16))
+            node.input(place).replace_source_output(opset13.convert(half, "f32").output(0))
 
 
 def _constants(node: Any) -> list[Any]:

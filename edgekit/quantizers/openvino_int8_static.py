@@ -94,7 +94,6 @@ class OpenVinoInt8Static(Quantizer):
             "overflow_fix": OverflowFix.ENABLE if scheme.reduce_range else OverflowFix.DISABLE,
             "weights": QuantizationParameters(per_channel=self.spec.granularity == "channel"),
             "activations": QuantizationParameters(
-                signedness_to_force=True if scheme.symmetric and scheme.activations == "int8" else None,
                 per_channel=False if self.spec.calibration == "mse" else None,  # NNCF's histograms count whole tensors
             ),
             "ranges": self._ranges(),
@@ -159,10 +158,15 @@ def wanted_scheme(context: Context) -> Int8Scheme:
     """Return what the target's int8 kernels expect.
 
     Raises:
-        QuantizationError: the target has no int8 kernels for OpenVINO.
+        QuantizationError: the target has no int8 kernels for OpenVINO, or wants a grid that OpenVINO does not have.
     """
     if context.scheme is None:
         raise QuantizationError("the target says not what its int8 kernels expect", hint="choose a target with int8 units, or fp16")
+    if context.scheme.symmetric and context.scheme.activations == "int8":
+        raise QuantizationError(
+            "OpenVINO's symmetric int8 is unsigned where values are never negative; the target wants it signed everywhere",
+            hint="give the target's openvino backend int8: {activations: uint8, symmetric: false, ...}",
+        )
     return context.scheme
 
 
