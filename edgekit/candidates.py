@@ -98,10 +98,11 @@ def _backends(recipe: Recipe, target: Target, *, all_of_them: bool) -> list[Back
         for b in target.backends
         if (not recipe.formats or b.format in recipe.formats) and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
     ]
-    if not fitting:
+    left = [name for name in recipe.formats if name not in {b.format for b in fitting}]
+    if left or not fitting:
         raise TargetError(
-            f"{target.name} runs none of the wanted formats in the wanted runtimes",
-            hint="it has " + ", ".join(f"{b.runtime} ({b.format})" for b in target.backends),
+            f"{target.name} runs {', '.join(left) or 'nothing'} in none of the wanted runtimes",
+            hint="it has " + ", ".join(f"{b.runtime} ({b.format}{', on request' if b.on_request else ''})" for b in target.backends),
         )
     if all_of_them or recipe.runtimes:
         return fitting
@@ -116,7 +117,7 @@ def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) ->
         precision = _int8(task, backend) if wish == "int8" else wish
         if family(precision) not in backend.precisions:
             continue
-        if precision == FLOAT and not passed:
+        if (precision == FLOAT and not passed) or precision in {c.precision for c in found[1:]}:
             continue
         quantizer = None
         if precision != FLOAT and precision not in EXECUTION_ONLY:

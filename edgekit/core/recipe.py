@@ -72,8 +72,11 @@ class Recipe(Schema):
 
     @field_validator("targets", "formats", "runtimes", "precisions", mode="before")
     @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        named = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        return tuple(dict.fromkeys(value)) if named else value  # a name that stands twice means what it means once
 
     def to_yaml(self) -> str:
         """Return the recipe in full, defaults included, as YAML."""

@@ -178,7 +178,7 @@ BAD: dict[str, tuple[Callable[[Any], list[str]], str]] = {
     "unknown precision": (lambda k: option(k, "--precision", "int7"), "precisions"),
     "precision that the target lacks": (lambda k: option(k, "--target", "jetson-nano", "--precision", "int8"), "jetson-nano"),
     "format that the target does not run": (lambda k: recipe(k, targets=["jetson-orin-nano"], formats=["tflite"]), "tflite"),
-    "runtime of another format": (lambda k: option(k, "--runtime", "openvino"), "none of the wanted formats"),
+    "runtime of another format": (lambda k: option(k, "--runtime", "openvino"), "runs onnx in none of the wanted runtimes"),
     "target file that is malformed": (lambda k: target_file(k, "schema: 1\nname: mine\n"), "mine.yaml"),
     "target file that is not there": (lambda k: option(k, "--target", "gone.yaml"), "gone.yaml"),
     "format that can't be made of a ready graph": (lambda k: recipe(k, model=str(k.graph()), formats=["tflite"]), "graph"),
