@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,27 @@ def test_calibration_method_is_honoured_or_refused(name: str, method: str, expor
 def test_more_samples_change_the_ranges(name: str, exported: Exported, quantized: Quantized, tmp_path: Path) -> None:
     made, _ = quantize(name, exported(load(Quantizer, name).accepts), tmp_path, samples=2)
     assert made.digest != quantized(name)[0].digest
+
+
+@pytest.mark.parametrize("name", CALIBRATING)
+def test_calibration_lets_samples_go(name: str, exported: Exported, tmp_path: Path) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    class Watched(Samples):
+        def batches(self, size: int = 1, limit: int | None = None) -> Iterator[tuple[dict[str, np.ndarray], list[Any]]]:
+            nonlocal most
+            for sample, labels in super().batches(size, limit):
+                alive.append(weakref.ref(sample["image"]))
+                most = max(most, sum(ref() is not None for ref in alive))
+                yield sample, labels
+
+    model = exported(load(Quantizer, name).accepts)
+    quantizer = create(Quantizer, name, "quantizer")
+    context = Context(example={}, calibration=Watched(80), scheme=SCHEMES[model.format])  # type: ignore[arg-type]
+    quantizer.perform(model, quantizer.plan(model, context), tmp_path, context)
+    assert len(alive) >= 80
+    assert most <= 20
 
 
 @every_quantizer
