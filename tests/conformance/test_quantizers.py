@@ -239,10 +239,10 @@ def test_calibration_lets_samples_go(name: str, exported: Exported, tmp_path: Pa
 
     model = exported(load(Quantizer, name).accepts)
     quantizer = create(Quantizer, name, "quantizer")
-    context = Context(example={}, calibration=Watched(80), scheme=SCHEMES[model.format])  # type: ignore[arg-type]
+    context = Context(example={}, calibration=Watched(160), scheme=SCHEMES[model.format])  # type: ignore[arg-type]
     quantizer.perform(model, quantizer.plan(model, context), tmp_path, context)
-    assert len(alive) >= 80
-    assert most <= 20
+    assert len(alive) >= 160
+    assert most <= 40
 
 
 @every_quantizer
