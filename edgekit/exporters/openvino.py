@@ -65,7 +65,9 @@ class OpenVino(Exporter):
             from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
             try:
-                decoder = TorchScriptPythonDecoder(_positional(module, call), example_input=call.tensors)
+                # A second trace to check the first takes longer than the first, and the export is compared with the module anyway.
+                wrapped, unchecked = _positional(module, call), {"check_trace": False}
+                decoder = TorchScriptPythonDecoder(wrapped, example_input=call.tensors, trace_kwargs=unchecked)
                 frontend = FrontEndManager().load_by_framework("pytorch")
                 loaded = frontend.load(decoder)
                 for place, tensor, varying in zip(loaded.get_inputs(), call.tensors, call.dynamic, strict=True):

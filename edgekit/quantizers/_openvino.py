@@ -92,10 +92,10 @@ def running_statistics() -> Iterator[None]:
         return Tensor((total / count).astype(np.float32))
 
     def smallest(self: Any, value: Tensor) -> None:
-        _merge(self, np.min(value.data, axis=_axes(self), keepdims=True), np.minimum)
+        _merge(self, value, np.minimum)
 
     def largest(self: Any, value: Tensor) -> None:
-        _merge(self, np.max(value.data, axis=_axes(self), keepdims=True), np.maximum)
+        _merge(self, value, np.maximum)
 
     with contextlib.ExitStack() as stack:
         for kind, register, aggregate in (
@@ -115,11 +115,16 @@ def _axes(aggregator: Any) -> tuple[int, ...]:
     return tuple(axis - 1 for axis in aggregator._aggregation_axes if axis > 0)
 
 
-def _merge(aggregator: Any, part: np.ndarray, merged: np.ufunc) -> None:
+def _merge(aggregator: Any, value: Any, merged: np.ufunc) -> None:
     from nncf.tensor import Tensor
 
-    before = aggregator._container.pop().data if aggregator._container else part
-    aggregator._container.append(Tensor(merged(before, part)))
+    axes, data = _axes(aggregator), value.data
+    part = data if all(data.shape[axis] == 1 for axis in axes) else merged.reduce(data, axis=axes, keepdims=True)
+    if aggregator._container:
+        kept = aggregator._container[0].data
+        merged(kept, part, out=kept)
+    else:
+        aggregator._container.append(Tensor(part.copy()))
 
 
 def write(graph: Any, names: set[str], plan: Sequence[LayerPlan], model: Artifact, out: Path, precision: str) -> Artifact:
