@@ -77,6 +77,17 @@ def test_free_folder_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_a_kill_left_aside_is_brought_back(tmp_path: Path, model: Artifact) -> None:
+    """As it happens where the kernel can't exchange two names."""
+    out = tmp_path / "run"
+    deliver(report(), RECIPE, {"m": model}, out)
+    out.rename(tmp_path / ".run.old-0123abcd")
+    (tmp_path / ".run.new-0123abcd").mkdir()
+    free_folder(out)
+    assert names(out) == FILES
+    assert beside(out) == []
+
+
 def test_places_that_can_not_become_a_run_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "mine").mkdir()

@@ -369,6 +369,13 @@ def test_a_full_disk_below_the_run_folder_is_told_and_an_earlier_run_stays(kit, 
     assert {p: p.read_bytes() for p in disk.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("place", ["tiny.npz", "tiny.npz/deep", "/proc/self/store"])
+def test_a_store_that_can_not_be_made_is_told(kit, refused, monkeypatch, place):
+    arguments = kit.compress(kit.graph())
+    monkeypatch.setenv("EDGEKIT_CACHE", place)
+    refused(arguments, place)
+
+
 def test_an_unreadable_file_is_told(kit, refused):
     secret = Path("/proc/sys/vm/drop_caches")  # may be written, never read, not even by root
     try:
