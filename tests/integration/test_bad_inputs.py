@@ -168,6 +168,7 @@ BAD: dict[str, tuple[Callable[[Any], list[str]], str]] = {
     "malformed YAML": (lambda k: written(k, "schema: 1\nmodel: [\n"), "line 3"),
     "YAML that builds objects": (lambda k: written(k, "schema: 1\nmodel: !!python/object/apply:os.mkdir [executed]\n"), "python/object"),
     "key that stands twice": (lambda k: written(k, "schema: 1\nschema: 1\n"), "'schema' stands twice"),
+    "key that is a list": (lambda k: written(k, "schema: 1\n? [model]\n: x\n"), "line 2 is not valid YAML: a key is no plain word"),
     "YAML nested without end": (lambda k: written(k, "schema: " + "[" * 3000 + "]" * 3000), "nested too deeply"),
     "YAML that grows when written out": (lambda k: written(k, bomb()), "targets"),
     # targets, formats, precisions

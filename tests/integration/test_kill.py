@@ -134,6 +134,7 @@ def test_a_killed_run_that_measures_keeps_the_figures_it_had(kit, run, tmp_path)
     store, out = tmp_path / "store", tmp_path / "run"
     process = run(store, out, ["compress", str(path)])
     wait_for(process, "weigh")
+    wait_until(lambda: bool(children(process.pid)))
     runners = children(process.pid)
     process.kill()
     process.communicate()
