@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgekit.core.artifacts import Batch
-    from edgekit.core.plugin import Context
+    from edgekit.core.plugin import Context, DataSet
 
 EXCLUDED = "excluded by the recipe"
+PASSING = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "StridedSlice", "Pad", "MaxPool", "Concat", "Split", "VariadicSplit"}
+)
+"""Operators that pass int8 through, so that a quantizer before them serves what comes after."""
 
 
 def layer_plan(graph: Any, quantized: set[str], precision: str, spec: QuantizationSpec, *, reason: str) -> list[LayerPlan]:
@@ -53,13 +57,22 @@ def kept_in_float(plan: Sequence[LayerPlan], precision: str) -> list[str]:
     return [layer.layer for layer in plan if layer.precision != precision]
 
 
+def calibration_set(context: Context) -> DataSet:
+    """Return the calibration set.
+
+    Raises:
+        QuantizationError: the recipe names none.
+    """
+    if context.calibration is None:
+        raise QuantizationError("static int8 needs calibration samples", hint="name a set with --data, or use int8-dynamic")
+    return context.calibration
+
+
 class Samples:
     """Calibration samples as NNCF reads them: again from the start for each of its steps, never all at once."""
 
     def __init__(self, context: Context, samples: int) -> None:
-        if context.calibration is None:
-            raise QuantizationError("static int8 needs calibration samples", hint="name a set with --data, or use int8-dynamic")
-        self._data = context.calibration
+        self._data = calibration_set(context)
         self._progress = context.progress
         self._count = min(samples, len(self._data))
 

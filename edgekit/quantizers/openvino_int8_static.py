@@ -9,25 +9,22 @@ from edgekit.core import openvino_ir
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
-from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _openvino
+from edgekit.quantizers._openvino_sensitivity import with_floats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgekit.core.artifacts import Artifact
     from edgekit.core.plugin import Context
     from edgekit.core.quantization import Int8Scheme, LayerPlan
-
-PASSING = frozenset(
-    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "StridedSlice", "Pad", "MaxPool", "Concat", "Split", "VariadicSplit"}
-)
-"""Operators that pass int8 through, so that a quantizer before them serves what comes after."""
 
 
 class OpenVinoInt8Static(Quantizer):
     """Quantize weights and activations to 8 bits after calibration, with fast bias correction.
 
     References: Jacob et al. 2018 (arXiv:1712.05877); bias correction: Nagel et al. 2019 (arXiv:1906.04721), section 4.2;
-    for transformers SmoothQuant: Xiao et al. 2023 (arXiv:2211.10438).
+    for transformers SmoothQuant: Xiao et al. 2023 (arXiv:2211.10438); for ``min_sqnr`` Lin et al. 2016 (arXiv:1511.06393).
     """
 
     accepts = "openvino"
@@ -37,17 +34,24 @@ class OpenVinoInt8Static(Quantizer):
     packages = ("openvino", "nncf")
 
     def plan(self, model: Artifact, context: Context) -> list[LayerPlan]:
-        """Decide each layer's precision, as NNCF will place its quantizers.
+        """Decide each layer's precision, as NNCF will place its quantizers; with ``min_sqnr`` by measuring each layer's noise.
 
         Raises:
-            QuantizationError: a setting that NNCF lacks, ``min_sqnr``, a pattern that matches no layer, or nothing left to quantize.
+            QuantizationError: a setting that NNCF lacks, a pattern that matches no layer, nothing left to quantize, or ``min_sqnr`` can't
+                be reached.
         """
-        refuse_min_sqnr(self.spec, "static int8 for OpenVINO")
         graph = openvino_ir.read(model.model)
         scheme = wanted_scheme(context)
         with muted():
-            quantized = self._quantized(graph, scheme)
-        return _openvino.layer_plan(graph, quantized, self.precision, self.spec, reason="NNCF finds no int8 kernel for it")
+            found = self._quantizable(graph, scheme)
+        plan = _openvino.layer_plan(graph, found, self.precision, self.spec, reason="NNCF finds no int8 kernel for it")
+        if self.spec.min_sqnr is None:
+            return plan
+
+        def quantized(floats: Sequence[str]) -> Any:
+            return self._quantized(openvino_ir.read(model.model), floats, context)
+
+        return with_floats(plan, model, quantized, self.spec.min_sqnr, _openvino.calibration_set(context), context)
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Calibrate and write the quantized IR.
@@ -55,20 +59,24 @@ class OpenVinoInt8Static(Quantizer):
         Raises:
             QuantizationError: no calibration samples, or NNCF fails on the model.
         """
-        samples = _openvino.Samples(context, self.spec.samples)
         graph = openvino_ir.read(model.model)
         names = _openvino.names_of(graph)
+        made = self._quantized(graph, _openvino.kept_in_float(plan, self.precision), context)
+        return _openvino.write(made, names, plan, model, out, self.precision)
+
+    def _quantized(self, graph: Any, floats: Sequence[str], context: Context) -> Any:
+        samples = _openvino.Samples(context, self.spec.samples)
         settings = self._settings(graph, wanted_scheme(context))
         with muted(), _openvino.running_statistics():
             import nncf
 
             try:
-                made = nncf.quantize(
+                return nncf.quantize(
                     graph,
                     nncf.Dataset(samples),
                     subset_size=len(samples),
                     fast_bias_correction=True,
-                    ignored_scope=nncf.IgnoredScope(names=_openvino.kept_in_float(plan, self.precision)),
+                    ignored_scope=nncf.IgnoredScope(names=list(floats)),
                     preset=settings["preset"],
                     model_type=settings["model_type"],
                     advanced_parameters=self._advanced(settings),
@@ -77,7 +85,6 @@ class OpenVinoInt8Static(Quantizer):
                 raise QuantizationError(
                     f"NNCF can't quantize this model: {innermost(problem)}", hint="exclude the layer it names"
                 ) from problem
-        return _openvino.write(made, names, plan, model, out, self.precision)
 
     def _settings(self, graph: Any, scheme: Int8Scheme) -> dict[str, Any]:
         """The spec and the target's scheme in NNCF's words.
@@ -131,7 +138,7 @@ class OpenVinoInt8Static(Quantizer):
             activations_range_estimator_params=settings["ranges"],
         )
 
-    def _quantized(self, graph: Any, scheme: Int8Scheme) -> set[str]:
+    def _quantizable(self, graph: Any, scheme: Int8Scheme) -> set[str]:
         """Layers that NNCF computes in int8: those whose weights it quantizes, and those whose every input is quantized."""
         from nncf.common.factory import build_graph
         from nncf.common.graph.transformations.commands import TargetType
@@ -187,7 +194,7 @@ def _reads_int8(node: Any, sources: set[str]) -> bool:
 def _is_int8(node: Any, sources: set[str]) -> bool:
     if node.get_friendly_name() in sources:
         return True
-    if node.get_type_name() not in PASSING:
+    if node.get_type_name() not in _openvino.PASSING:
         return False
     moving = [value.get_node() for value in node.input_values() if value.get_node().get_type_name() != "Constant"]
     return bool(moving) and all(_is_int8(p, sources) for p in moving)

@@ -221,3 +221,58 @@ def test_half_precision_leaves_excluded_layers_and_large_weights_alone(cnn: Arti
     large = openvino_ir.describe(tmp_path / "large", model, "fp32", {})
     assert plan("openvino_fp16", large)["stem"] == "fp32"
     assert np.all(weights(quantize("openvino_fp16", large, tmp_path / "c"), "stem") == 1e5)
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Artifact:
+    """One channel of the stem is 50 times the others and the body ignores it: noise for nothing."""
+    rng = np.random.default_rng(4)
+    stem, body = (rng.normal(size=(8, n, 3, 3)).astype(np.float32) * 0.3 for n in (3, 8))
+    stem[0] *= 50
+    body[:, 0] = 0
+    image = ops.parameter([-1, 3, 8, 8], np.float32, "image")
+    image.output(0).get_tensor().set_names({"image"})
+    x = ops.relu(ops.convolution(image, ops.constant(stem), [1, 1], [1, 1], [1, 1], [1, 1], name="stem"), name="relu")
+    x = ops.relu(ops.convolution(x, ops.constant(body), [2, 2], [1, 1], [1, 1], [1, 1], name="body"), name="relu2")
+    flat = ops.reshape(x, ops.constant([0, -1]), True, name="flat")
+    return saved(ops.matmul(flat, weight(128, 5), False, False, name="head"), [image], tmp_path / "noisy")
+
+
+def wished(model: Artifact, wanted: float) -> dict[str, tuple[str, str]]:
+    quantizer = create(Quantizer, {"use": "openvino_int8_static", "spec": {"min_sqnr": wanted}}, "q")
+    context = Context(example={}, calibration=Samples(IMAGES), scheme=X86)  # type: ignore[arg-type]
+    return {layer.layer: (layer.precision, layer.reason) for layer in quantizer.plan(model, context)}
+
+
+def test_noisy_layer_stays_in_float_until_the_outputs_are_clean_enough(noisy: Artifact, tmp_path: Path) -> None:
+    found = wished(noisy, 30)
+    assert {name: precision for name, (precision, _) in found.items()} == {"stem": "int8-static", "body": "fp32", "head": "int8-static"}
+    assert found["body"][1].endswith("kept in float to reach 30 dB")
+    made = quantize("openvino_int8_static", noisy, tmp_path / "q", min_sqnr=30)
+    right, outputs = (
+        openvino.Core().compile_model(str(m.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(IMAGES)[0] for m in (noisy, made)
+    )
+    assert 10 * np.log10((right**2).sum() / ((outputs - right) ** 2).sum()) > 30
+
+
+def test_modest_wish_keeps_all_layers_integer_and_tells_what_each_costs(noisy: Artifact) -> None:
+    found = wished(noisy, 5)
+    assert {precision for precision, _ in found.values()} == {"int8-static"}
+    noise = {name: float(reason.split()[0]) for name, (_, reason) in found.items()}
+    assert noise["body"] < min(noise["stem"], noise["head"]) - 10
+
+
+def test_wish_beyond_int8_says_what_can_be_had(noisy: Artifact) -> None:
+    with pytest.raises(QuantizationError, match="no layer in int8") as problem:
+        wished(noisy, 120)
+    assert "dB alone" in problem.value.hint
+
+
+def test_one_layer_alone_differs_from_float_by_its_own_noise_only(noisy: Artifact, tmp_path: Path) -> None:
+    from edgekit.quantizers._openvino_sensitivity import restore_all_but
+
+    made = openvino_ir.read(quantize("openvino_int8_static", noisy, tmp_path / "q").model)
+    graph = openvino_ir.read(noisy.model)
+    restore_all_but("nothing", made, graph)
+    compiled = [openvino.Core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for m in (graph, made)]
+    np.testing.assert_allclose(compiled[1](IMAGES)[0], compiled[0](IMAGES)[0], rtol=1e-5, atol=1e-5)
