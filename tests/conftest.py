@@ -15,6 +15,8 @@ import pytest
 
 from edgekit.core.resources import data_root
 
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody answers there: no test asks a hub, whichever test imports its library first
+
 TINY_ARCH = '''
 import torch
 from torch import nn

@@ -117,13 +117,14 @@ class Transformers(Source):
             raise SourceError(f"{self.path}: {what} can't be loaded ({said})", hint=hint) from problem
 
     def _commit(self) -> str:
+        import httpx
         from huggingface_hub import model_info, scan_cache_dir
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
         from huggingface_hub.utils import CacheNotFound
 
         try:
             return str(model_info(self.path, revision=self.revision).sha)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError):
             pass  # offline: the newest cached snapshot decides
         try:
             cached = [r for r in scan_cache_dir().repos if r.repo_id == self.path]

@@ -123,7 +123,6 @@ class Kit:
 @pytest.fixture
 def kit(tmp_path: Path, arch_file: Path, tiny_weights: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return Kit(tmp_path, arch_file, tiny_weights, tiny_data)
 
 
