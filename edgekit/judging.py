@@ -13,7 +13,7 @@ from edgekit.candidates import FLOAT
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, TensorSpec
 from edgekit.core.errors import DataError, InputError, RecipeError
-from edgekit.core.plugin import DataSet, Exporter, RuntimeSettings, Task
+from edgekit.core.plugin import DataSet, DataSets, Exporter, RuntimeSettings, Task
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
 from edgekit.core.report import Report, TargetResult
@@ -21,7 +21,8 @@ from edgekit.core.store import Store
 from edgekit.core.target import HOST, host_target
 from edgekit.opening import open_data, open_source
 from edgekit.results import Entrant, measure, provenance
-from edgekit.stages import NATIVE, Stages
+from edgekit.sessions import NATIVE
+from edgekit.stages import Stages
 
 if TYPE_CHECKING:
     from edgekit.core.recipe import Recipe
@@ -43,10 +44,10 @@ def validate(candidate: Path, recipe: Recipe, *, runtime: str | None = None, pro
         EdgekitError: anything else wrong with files or machine.
     """
     task = create(Task, recipe.task, "task")
-    _, evaluation = open_data(recipe)
+    evaluation = open_data(recipe).evaluation
     if evaluation is None:
         raise DataError("validation needs samples to judge on", hint="name a set with --data SET.yaml")
-    stages = Stages(recipe, Store(), progress or Silent(), calibration=None, evaluation=evaluation, task=task)
+    stages = Stages(recipe, Store(), progress or Silent(), DataSets(evaluation=evaluation), task)
     source = open_source(recipe.model, recipe.base)
     checkpoint = stages.checkpoint(source)
     kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
@@ -74,7 +75,7 @@ def validate(candidate: Path, recipe: Recipe, *, runtime: str | None = None, pro
         targets=(outcome,),
         notes=checkpoint.notes,
         stages=tuple(stages.records),
-        provenance=provenance(field, checkpoint, None, evaluation, recipe.seed),
+        provenance=provenance(field, checkpoint, DataSets(evaluation=evaluation), recipe.seed),
     )
 
 
@@ -96,17 +97,19 @@ def benchmark(models: Sequence[Path], recipe: Recipe, *, runtime: str | None = N
     if len(set(names)) != len(names):
         raise RecipeError("a model is named twice", hint="name each model once")
     chosen = recipe.data.evaluation or recipe.data.calibration
-    data = next((d for d in open_data(recipe) if d is not None), None) if chosen else None
-    scout = Stages(recipe, Store(), Silent(), calibration=None, evaluation=None, task=create(Task, "generic", "task"))
+    task = create(Task, "generic", "task")
+    sets = open_data(recipe) if chosen else DataSets()
+    real = sets.calibration or sets.evaluation
+    scout = Stages(recipe, Store(), Silent(), DataSets(), task)
     adopted = [scout.adopted(path, runtime) for path in models]
-    inputs = data or RandomInputs(_common_inputs(adopted, names), recipe.seed)
-    stages = Stages(recipe, Store(), progress or Silent(), calibration=None, evaluation=inputs, task=create(Task, "generic", "task"))
+    inputs = real or RandomInputs(_common_inputs(adopted, names), recipe.seed)
+    stages = Stages(recipe, Store(), progress or Silent(), DataSets(evaluation=inputs), task)
     settings = RuntimeSettings(threads=host_target().threads)
     field = [
         Entrant(name, "candidate" if i else "original", a, runtime or NATIVE[a.format], settings, a.precision, yardstick=names[0])
         for i, (name, a) in enumerate(zip(names, adopted, strict=True))
     ]
-    results = measure(stages, field, task=create(Task, "generic", "task"), evaluation=None, measuring=recipe.measure, seed=recipe.seed)
+    results = measure(stages, field, task=task, evaluation=None, measuring=recipe.measure, seed=recipe.seed)
     fastest = min(results, key=lambda r: r.latency.p50.value if r.latency and r.latency.p50 else float("inf"))
     return Report(
         name=recipe.name,
@@ -116,9 +119,9 @@ def benchmark(models: Sequence[Path], recipe: Recipe, *, runtime: str | None = N
         budget=recipe.budget,
         models=tuple(results),
         targets=(),
-        notes=() if data else ("inputs were random; a model may run faster or slower on real ones",),
+        notes=() if real else ("inputs were random; a model may run faster or slower on real ones",),
         stages=tuple(stages.records),
-        provenance=provenance(field, None, None, data, recipe.seed),
+        provenance=provenance(field, None, DataSets(evaluation=real), recipe.seed),
     )
 
 

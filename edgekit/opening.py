@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.factories import anchor
-from edgekit.core.plugin import Source
+from edgekit.core.plugin import DataSets, Source
 from edgekit.core.recipe import DataChoice
 from edgekit.core.registry import create, load, names
 from edgekit.core.resources import expand
 from edgekit.core.target import load_target
 
 if TYPE_CHECKING:
-    from edgekit.core.plugin import DataSet
     from edgekit.core.recipe import PluginWish, Recipe
     from edgekit.core.target import Target
 
@@ -67,24 +66,24 @@ def _source_for(path: str) -> str:
     )
 
 
-def open_data(recipe: Recipe) -> tuple[DataSet | None, DataSet | None]:
-    """Open the recipe's calibration and evaluation sets.
+def open_data(recipe: Recipe) -> DataSets:
+    """Open the recipe's data sets.
 
     Raises:
         DataError: a set that can't be used, or none at all.
     """
-    from edgekit.data import open_dataset
+    from edgekit.data import Role, open_dataset
 
     choice = recipe.data
     if choice.calibration is None and choice.evaluation is None:
         raise DataError("a run needs data: real inputs to calibrate, verify and judge with", hint="name a set with --data SET.yaml")
     model = model_folder(recipe.model, recipe.base)
-    calibration = evaluation = None
-    if choice.calibration is not None:
-        calibration = open_dataset(choice.calibration, role="calibration", base=recipe.base, model=model)
-    if choice.evaluation is not None:
-        evaluation = open_dataset(choice.evaluation, role="evaluation", base=recipe.base, model=model)
-    return calibration, evaluation
+    opened: dict[str, Any] = {
+        role: open_dataset(reference, role=role, base=recipe.base, model=model)
+        for role in get_args(Role)
+        if (reference := getattr(choice, role)) is not None
+    }
+    return DataSets(**opened)
 
 
 def open_targets(recipe: Recipe) -> list[Target]:

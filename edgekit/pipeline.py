@@ -20,7 +20,8 @@ from edgekit.core.target import Target
 from edgekit.delivery import deliver, free_folder
 from edgekit.opening import anchored, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, provenance
-from edgekit.stages import NATIVE, Stages
+from edgekit.sessions import NATIVE
+from edgekit.stages import Stages
 
 if TYPE_CHECKING:
     from edgekit.core.recipe import Recipe
@@ -55,19 +56,17 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     source = open_source(recipe.model, recipe.base)
     passes = [create(Pass, wish, f"passes.{i}") for i, wish in enumerate(recipe.passes)]
     candidates = plan_candidates(recipe, targets, task, measurable=[t.measurable_on(this_machine()) for t in targets])
-    calibration, evaluation = open_data(recipe)
-    stages = Stages(recipe, store or Store(), progress or Silent(), calibration=calibration, evaluation=evaluation, task=task)
+    sets = open_data(recipe)
+    stages = Stages(recipe, store or Store(), progress or Silent(), sets, task)
 
     stages.disjoint()
     checkpoint = stages.checkpoint(source)
-    improved = checkpoint
-    for work in passes:
-        improved = stages.improved(improved, work)
+    improved = _improved(stages, checkpoint, passes, recipe)
     built = [_build(stages, candidate, improved if candidate.passed else checkpoint, recipe) for candidate in candidates]
     field = [_entrant(b, built) for b in built]
     if recipe.measure.enabled:
         field.insert(0, _original(stages, checkpoint, targets[0]))
-    results = measure(stages, field, task=task, evaluation=evaluation, measuring=recipe.measure, seed=recipe.seed)
+    results = measure(stages, field, task=task, evaluation=sets.evaluation, measuring=recipe.measure, seed=recipe.seed)
 
     judged = [gate.annotate(result, results, recipe.budget) for result in results]
     outcomes = [_outcome(target, judged, built, recipe) for target in targets]
@@ -80,9 +79,9 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
         budget=recipe.budget,
         models=_with_files(judged, outcomes, built),
         targets=tuple(outcomes),
-        notes=checkpoint.notes,
+        notes=improved.notes,
         stages=tuple(stages.records),
-        provenance=provenance(field, checkpoint, calibration, evaluation, recipe.seed),
+        provenance=provenance(field, checkpoint, sets, recipe.seed),
     )
     deliver(report, anchored(recipe), {b.candidate.id: b.artifact for b in built}, out)
     return report
@@ -100,6 +99,22 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
     spec = recipe.quantization_by_format.get(backend.format, recipe.quantization)
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
     return Built(candidate, stages.quantized(model, quantizer, backend.int8))
+
+
+def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], recipe: Recipe) -> Checkpoint:
+    """Take the checkpoint through the passes; a pass may learn from the original, from what an earlier one made, or from another model."""
+    made = {ORIGINAL: checkpoint}
+    improved = checkpoint
+    for work in passes:
+        teacher = work.taught_by
+        if teacher is None:
+            taught = None
+        elif isinstance(teacher, str) and teacher in made:
+            taught = made[teacher]
+        else:
+            taught = stages.checkpoint(open_source(teacher, recipe.base))
+        improved = made[name_of(work)] = stages.improved(improved, work, teacher=taught)
+    return improved
 
 
 def _original(stages: Stages, checkpoint: Checkpoint, target: Target) -> Entrant:

@@ -14,11 +14,11 @@ from edgekit.core.artifacts import Artifact
 from edgekit.core.machine import this_machine
 from edgekit.core.plugin import RuntimeSettings
 from edgekit.core.report import Accuracy, Agreement, Latency, ModelResult, Provenance
-from edgekit.stages import runtime_packages, versions
+from edgekit.sessions import runtime_packages, versions
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Checkpoint
-    from edgekit.core.plugin import DataSet, Task
+    from edgekit.core.plugin import DataSet, DataSets, Task
     from edgekit.core.recipe import Measuring
     from edgekit.evaluation.latency import Timing
     from edgekit.stages import Stages
@@ -170,9 +170,7 @@ def _layers(artifact: Artifact) -> dict[str, int]:
     return dict(sorted(Counter(layer["precision"] for layer in json.loads(plan.read_text(encoding="utf-8"))).items()))
 
 
-def provenance(
-    field: Sequence[Entrant], checkpoint: Checkpoint | None, calibration: DataSet | None, evaluation: DataSet | None, seed: int
-) -> Provenance:
+def provenance(field: Sequence[Entrant], checkpoint: Checkpoint | None, sets: DataSets, seed: int) -> Provenance:
     """Say what made the results reproducible."""
     runtimes = {name for entrant in field for name in runtime_packages(entrant.runtime)}
     source = {"plugin": checkpoint.source, "digest": checkpoint.digest, **checkpoint.description} if checkpoint else {}
@@ -181,7 +179,8 @@ def provenance(
         packages=versions(sorted({*LIBRARIES, *runtimes})),
         machine=this_machine(),
         source=source,
-        calibration=calibration.provenance if calibration else None,
-        evaluation=evaluation.provenance if evaluation else None,
+        calibration=sets.calibration.provenance if sets.calibration else None,
+        evaluation=sets.evaluation.provenance if sets.evaluation else None,
+        training=sets.training.provenance if sets.training else None,
         seed=seed,
     )

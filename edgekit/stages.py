@@ -9,8 +9,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,40 +19,34 @@ from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, outputs_of, save_module
-from edgekit.core.plugin import Context, Exporter, Host, Pass, Plugin, Quantizer, RuntimeSettings, Session, Source, Task
-from edgekit.core.registry import create, name_of, qualified
+from edgekit.core.plugin import Context, Exporter, Pass, Plugin, Quantizer, RuntimeSettings, Source, Task
+from edgekit.core.registry import name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
-from edgekit.core.store import StageKey, Store, code_digest, package_version
+from edgekit.core.store import StageKey, Store, code_digest
 from edgekit.runner.runtimes import runtime_class, runtime_names
+from edgekit.sessions import FORMATS, NATIVE, host_of, open_session, runtime_packages
 
 if TYPE_CHECKING:
-    from edgekit.core.plugin import DataSet
+    from edgekit.core.plugin import DataSet, DataSets
     from edgekit.core.progress import Progress
     from edgekit.core.quantization import Int8Scheme
     from edgekit.core.recipe import Measuring, Recipe
     from edgekit.evaluation.latency import Timing
     from edgekit.results import Entrant
 
-ENVIRONMENTS = {"tflite_runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4")}
-"""Runtimes that can't share edgekit's environment, with the packages of their own."""
-NATIVE = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
-"""Runtime in which a model of a format runs as it came."""
-FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".xml": "openvino", ".pt2": "torch"}
-"""Format of a model file, by suffix."""
 FIDELITY_SAMPLES = 8
 
 
 class Stages:
     """Runs stages against a store and keeps a record of each."""
 
-    def __init__(
-        self, recipe: Recipe, store: Store, progress: Progress, *, calibration: DataSet | None, evaluation: DataSet | None, task: Task
-    ) -> None:
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress, sets: DataSets, task: Task) -> None:
         self._recipe = recipe
         self._store = store
         self._progress = progress
-        self._calibration = calibration
-        self._evaluation = evaluation
+        self._calibration = sets.calibration
+        self._evaluation = sets.evaluation
+        self._training = sets.training
         self._task = task
         self.records: list[StageRecord] = []
 
@@ -66,21 +60,50 @@ class Stages:
         options = {**_options(source), "auto_class": self._task.auto_class}
         return Checkpoint.load(self._run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
 
-    def improved(self, checkpoint: Checkpoint, work: Pass) -> Checkpoint:
-        """Run one pass: plan, perform, save weights and plan."""
+    def improved(self, checkpoint: Checkpoint, work: Pass, *, teacher: Checkpoint | None = None) -> Checkpoint:
+        """Run one pass: plan, perform, save weights and plan.
 
-        def make(out: Path) -> None:
-            work.check_packages()
-            module = load_module(checkpoint)
-            context = self._context(None)
-            plan = work.plan(module, context)
-            better = work.perform(module, plan, context)
-            steps = (*checkpoint.steps, Step(name_of(work), plan))
-            (out / "plan.json").write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
-            save_module(better, out, source=checkpoint.source, description=checkpoint.description, notes=checkpoint.notes, steps=steps)
+        Raises:
+            RecipeError: the pass trains, and the recipe names no training set.
+        """
+        if work.trains and self._training is None:
+            raise RecipeError(f"{name_of(work)} trains, and the recipe names no training set", hint="add 'training: SET' under 'data'")
+        inputs = {
+            "checkpoint": checkpoint.digest,
+            "calibration": _digest(self._calibration),
+            "training": _digest(self._training) if work.trains else "",
+            "teacher": teacher.digest if teacher else "",
+            "task": digest.of_json([qualified(self._task), _options(self._task), code_digest(qualified(self._task))]),
+        }
+        options = {**_options(work), "seed": self._recipe.seed}
+        key = StageKey("pass", qualified(work), options, inputs, ("torch", *work.requires.values()))
 
-        inputs = {"checkpoint": checkpoint.digest, "calibration": _digest(self._calibration)}
-        return Checkpoint.load(self._run("pass", work, {**_options(work), "seed": self._recipe.seed}, inputs, ("torch",), make))
+        with self._store.scratch(key) as scratch:
+
+            def make(out: Path) -> None:
+                work.check_packages()
+                module = load_module(checkpoint)
+                context = replace(
+                    self._context(None),
+                    training=self._training,
+                    task=self._task,
+                    teacher=partial(load_module, teacher) if teacher else None,
+                    scratch=scratch,
+                )
+                plan = json.loads(json.dumps(work.plan(module, context)))
+                better = work.perform(module, plan, context)
+                for name, content in (("plan", plan), ("record", better.record)):
+                    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                save_module(
+                    better.module,
+                    out,
+                    source=checkpoint.source,
+                    description=checkpoint.description,
+                    notes=(*checkpoint.notes, *(f"{name_of(work)}: {note}" for note in better.notes)),
+                    steps=(*checkpoint.steps, Step(name_of(work), plan)),
+                )
+
+            return Checkpoint.load(self._made(key, make))
 
     def exported(self, checkpoint: Checkpoint, exporter: Exporter) -> Artifact:
         """Write a checkpoint in a model format."""
@@ -224,14 +247,15 @@ class Stages:
         return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
 
     def disjoint(self) -> None:
-        """Check by hash that calibration and evaluation share no sample."""
-        from edgekit.data import check_disjoint
-
-        calibration, evaluation = self._calibration, self._evaluation
-        if calibration is None or evaluation is None:
+        """Check by hash that evaluation shares no sample with calibration or training."""
+        evaluation = self._evaluation
+        if evaluation is None:
             return
-        inputs = {"calibration": _digest(calibration), "evaluation": _digest(evaluation)}
-        self._run("check", "data", {}, inputs, (), lambda out: check_disjoint(calibration, evaluation), "that no sample is in both sets")
+        for role, data in (("calibration", self._calibration), ("training", self._training)):
+            if data is not None:
+                inputs = {"calibration": _digest(data), "evaluation": _digest(evaluation)}
+                make = partial(_check_disjoint, data, evaluation)
+                self._run("check", "data", {}, inputs, (), make, f"that {role} and evaluation share no sample")
 
     @cached_property
     def _samples(self) -> DataSet:
@@ -295,9 +319,11 @@ class Stages:
         about: str = "",
     ) -> Path:
         name = plugin if isinstance(plugin, str) else qualified(plugin)
-        key = StageKey(stage, name, options, inputs, tuple(packages))
+        return self._made(StageKey(stage, name, options, inputs, tuple(packages)), make, about)
+
+    def _made(self, key: StageKey, make: Callable[[Path], None], about: str = "") -> Path:
         began = time.perf_counter()
-        label = f"{stage} {about or name.rpartition('.')[2]}"
+        label = f"{key.stage} {about or key.plugin.rpartition('.')[2]}"
 
         def announced(out: Path) -> None:
             self._progress.stage(label)
@@ -309,31 +335,8 @@ class Stages:
         if result.cached:
             self._progress.stage(label, cached=True)
         seconds = round(time.perf_counter() - began, 3)
-        self.records.append(StageRecord(stage=stage, plugin=name, key=result.key, cached=result.cached, seconds=seconds))
+        self.records.append(StageRecord(stage=key.stage, plugin=key.plugin, key=result.key, cached=result.cached, seconds=seconds))
         return result.path
-
-
-def host_of(runtime: str, *, fresh: bool) -> Host:
-    """Choose where a runtime runs: its own environment if it needs one, else a fresh process or this one."""
-    if runtime in ENVIRONMENTS:
-        return create(Host, {"use": "venv", "packages": ENVIRONMENTS[runtime]}, "host")
-    return create(Host, "fresh_process" if fresh else "in_process", "host")
-
-
-def open_session(model: Path, runtime: str, settings: RuntimeSettings, *, fresh: bool) -> Session:
-    """Load a model file in a runtime."""
-    return host_of(runtime, fresh=fresh).open(model, runtime, settings)
-
-
-def runtime_packages(runtime: str) -> tuple[str, ...]:
-    """Distributions whose versions decide what a runtime computes."""
-    return runtime_class(runtime).PACKAGES
-
-
-def versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of the installed ones among some distributions."""
-    found = {name: package_version(name) for name in names}
-    return {name: version for name, version in found.items() if version != "absent"}
 
 
 def _companions(file: Path) -> list[str]:
@@ -361,6 +364,12 @@ def _about(model: Artifact, runtime: str, settings: RuntimeSettings) -> str:
 
 def _options(plugin: Plugin) -> dict[str, Any]:
     return plugin.model_dump(mode="json")
+
+
+def _check_disjoint(data: DataSet, evaluation: DataSet, out: Path) -> None:
+    from edgekit.data import check_disjoint
+
+    check_disjoint(data, evaluation)
 
 
 def _digest(data: DataSet | None) -> str:

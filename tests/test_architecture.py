@@ -14,7 +14,22 @@ import edgekit
 
 HOME = Path(edgekit.__file__).parent
 FILES = sorted(HOME.rglob("*.py"))
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "nncf", "transformers", "litert_torch", "ai_edge_litert", "ai_edge_quantizer", "PIL"}
+HEAVY = {
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "transformers",
+    "litert_torch",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+    "PIL",
+    "accelerate",
+    "torch_pruning",
+    "torchao",
+    "neural_compressor",
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOME)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.core.artifacts import Batch
 from edgekit.core.errors import DataError, closest
 
+if TYPE_CHECKING:
+    import torch
 
-def pick(outputs: Batch, name: str | None) -> str:
+
+def pick(outputs: Mapping[str, Any], name: str | None) -> str:
     """Name of the output that counts: the named one, or the only one.
 
     Raises:
@@ -75,3 +78,31 @@ def class_indices(labels: Sequence[Any], classes: int) -> np.ndarray:
                 f"label {label} is beyond the model's {classes} classes (0 to {classes - 1})", hint="is this set meant for this model?"
             )
     return np.asarray(labels, np.int64)
+
+
+def cross_entropy(outputs: Mapping[str, torch.Tensor], name: str | None, labels: Sequence[Any]) -> torch.Tensor:
+    """Mean cross-entropy of class scores [N, classes] against labels.
+
+    Raises:
+        DataError: no such output, no labels, or one beyond the classes.
+    """
+    import torch
+
+    scores = outputs[pick(outputs, name)]
+    truth = torch.from_numpy(class_indices(labels, scores.shape[1])).to(scores.device)
+    return torch.nn.functional.cross_entropy(scores, truth)
+
+
+def softened_divergence(
+    outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor], name: str | None, temperature: float
+) -> torch.Tensor:
+    """Divergence of a student's class distribution from its teacher's, both softened, times the temperature's square.
+
+    Reference: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531), section 2.
+    """
+    from torch.nn import functional
+
+    output = pick(taught, name)
+    mine = functional.log_softmax(outputs[output] / temperature, dim=-1)
+    theirs = functional.log_softmax(taught[output] / temperature, dim=-1)
+    return functional.kl_div(mine, theirs, log_target=True, reduction="batchmean") * temperature**2

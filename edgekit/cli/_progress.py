@@ -59,7 +59,7 @@ class Plain(Progress):
         self._stream.write(f"[{time.monotonic() - self._began:6.1f} s] {name}{' (stored)' if cached else ''}\n")
         self._stream.flush()
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, said: str = "") -> None:
         """Stay silent: a log is no place for a bar."""
 
     def note(self, text: str) -> None:
@@ -72,18 +72,20 @@ class Live(Progress):
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
-        self._task = bar.add_task("starting", total=None)
+        self._stage = "starting"
+        self._task = bar.add_task(self._stage, total=None)
 
     def stage(self, name: str, *, cached: bool = False) -> None:
         """Begin a new bar."""
         if cached:
             self._bar.console.print(f"  [dim]{name} (stored)[/dim]")
             return
+        self._stage = name
         self._bar.update(self._task, description=name, completed=0, total=None)
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, said: str = "") -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, total=total)
+        self._bar.update(self._task, description=f"{self._stage} {said}".rstrip(), completed=done, total=total)
 
     def note(self, text: str) -> None:
         """Print above the bar."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, TensorSpec
-from edgekit.core.errors import MissingPackageError
+from edgekit.core.errors import MissingPackageError, RecipeError
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
 from edgekit.core.schema import Schema
@@ -120,13 +120,38 @@ class DataSet(ABC):
         """Further columns of each sample, in order."""
 
 
+class TrainingSet(DataSet):
+    """A set that passes can train on."""
+
+    @abstractmethod
+    def shuffled(self, size: int, seed: int) -> Iterator[tuple[Batch, list[Any]]]:
+        """Yield every sample once, in an order that the seed decides; memory does not grow with the set."""
+
+    @abstractmethod
+    def parted(self, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
+        """Divide the set at random: what is left, and the share of it (at least one sample) that is held out."""
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """The sets of a run, by what they are for; None where the recipe names none."""
+
+    calibration: DataSet | None = None
+    evaluation: DataSet | None = None
+    training: TrainingSet | None = None
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may know beside its input.
 
     Attributes:
         example: a batch of real, preprocessed inputs, as from ``calibration.batches``.
-        calibration: samples for calibration or training; None where the recipe names none.
+        calibration: samples that find ranges; None where the recipe names none.
+        training: samples that passes train on; None where the recipe names none.
+        task: what the model is for; None where a stage need not know.
+        teacher: loads the model that a distilling pass learns from; None where none was asked for.
+        scratch: folder that outlives a killed run, for checkpoints inside a stage; None where there is none.
         scheme: what the target's int8 kernels expect.
         seed: for everything random.
         progress: told how far long work has come.
@@ -136,6 +161,10 @@ class Context:
 
     example: Batch
     calibration: DataSet | None = None
+    training: TrainingSet | None = None
+    task: Task | None = None
+    teacher: Callable[[], torch.nn.Module] | None = None
+    scratch: Path | None = None
     scheme: Int8Scheme | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
@@ -165,16 +194,42 @@ class Source(Plugin):
         """Make the module of a ``module`` checkpoint, before its passes and without its weights."""
 
 
+@dataclass(frozen=True)
+class Improvement:
+    """What a pass made.
+
+    Attributes:
+        module: the new module.
+        record: what happened on the way (loss and metric by epoch, say), as plain data, kept beside the plan.
+        notes: what the report should say of it, one line each.
+    """
+
+    module: torch.nn.Module
+    record: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class Pass(Plugin):
-    """Slot ``passes``: turns a checkpoint into a better one; decides first, then performs."""
+    """Slot ``passes``: turns a checkpoint into a better one; decides first, then performs.
+
+    Attributes:
+        trains: whether it reads the training set.
+    """
+
+    trains: ClassVar[bool] = False
+
+    @property
+    def taught_by(self) -> str | dict[str, Any] | None:
+        """The teacher it wants: ``original``, an earlier pass of the recipe by name, or any model as in ``model``; None for no teacher."""
+        return None
 
     @abstractmethod
     def plan(self, module: torch.nn.Module, context: Context) -> Any:
         """Decide, as plain data (JSON); touches nothing."""
 
     @abstractmethod
-    def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> torch.nn.Module:
-        """Return a new module that follows the plan."""
+    def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> Improvement:
+        """Make a new module that follows the plan; the given one may be changed and is not used again."""
 
     @classmethod
     @abstractmethod
@@ -294,6 +349,23 @@ class Task(Plugin):
     """Formats in which ``int8`` means dynamic quantization for models of this task; static in all others."""
     auto_class: ClassVar[str] = ""
     """Transformers Auto class of models of this task; empty for the class that the checkpoint names."""
+
+    def loss(self, outputs: Mapping[str, torch.Tensor], labels: Sequence[Any]) -> torch.Tensor:
+        """Return the scalar that training on labels makes small.
+
+        Raises:
+            RecipeError: this task can't be trained on labels.
+            DataError: labels or outputs that don't fit each other.
+        """
+        raise RecipeError(f"{type(self).__name__} can't be trained on labels", hint="learn from a teacher: passes: [{use: distil}]")
+
+    def imitation(self, outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor], temperature: float) -> torch.Tensor:
+        """Return the scalar that makes a student's outputs like its teacher's: their squared difference relative to the teacher's power.
+
+        Tasks whose outputs are class scores compare softened distributions instead (Hinton et al. 2015, arXiv:1503.02531).
+        """
+        differences = [((outputs[name] - value) ** 2).mean() / (value**2).mean().clamp_min(1e-12) for name, value in taught.items()]
+        return sum(differences[1:], differences[0]) / len(differences)
 
     @abstractmethod
     def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:

@@ -13,8 +13,8 @@ class Progress(ABC):
         """A stage begins, or its stored result is used."""
 
     @abstractmethod
-    def advance(self, done: int, total: int) -> None:
-        """Part of the current stage is done."""
+    def advance(self, done: int, total: int, said: str = "") -> None:
+        """Part of the current stage is done; ``said`` tells more of it in a few words (a loss, say)."""
 
     @abstractmethod
     def note(self, text: str) -> None:
@@ -27,7 +27,7 @@ class Silent(Progress):
     def stage(self, name: str, *, cached: bool = False) -> None:
         """Ignore it."""
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, said: str = "") -> None:
         """Ignore it."""
 
     def note(self, text: str) -> None:

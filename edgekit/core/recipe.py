@@ -16,10 +16,11 @@ PluginWish = str | dict[str, Any]
 
 
 class DataChoice(Schema):
-    """Which sets calibrate and which judge; ``NAME``, ``NAME:SPLIT`` or a path to a YAML file."""
+    """Which sets calibrate, train and judge; ``NAME``, ``NAME:SPLIT`` or a path to a YAML file."""
 
     calibration: str | None = Field(None, description="Set that finds activation ranges; needs no labels.")
-    evaluation: str | None = Field(None, description="Set that judges; shares no sample with the first.")
+    evaluation: str | None = Field(None, description="Set that judges; shares no sample with the others.")
+    training: str | None = Field(None, description="Set that passes train on.")
 
 
 class Budget(Schema):

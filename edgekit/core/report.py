@@ -165,6 +165,7 @@ class Provenance(Schema):
     source: dict[str, Any]
     calibration: dict[str, Any] | None
     evaluation: dict[str, Any] | None
+    training: dict[str, Any] | None = None
     seed: int
 
 

@@ -10,7 +10,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -20,7 +21,7 @@ from typing import Any
 import edgekit
 from edgekit.core import digest
 from edgekit.core.errors import OutputError
-from edgekit.core.workplace import abandoned, flush_tree, move, put, workplace
+from edgekit.core.workplace import abandoned, claimed, flush_tree, move, put, workplace
 
 RECORD = "stage.json"
 _TEMPORARY = ".tmp-"
@@ -71,6 +72,7 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
         self._objects = self.root / "objects"
+        self._unfinished = self.root / "unfinished"
         try:
             self._objects.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
@@ -105,6 +107,30 @@ class Store:
                 raise write_problem(self.root, problem) from problem
             raise
         return StageResult(final, name, cached=False)
+
+    @contextmanager
+    def scratch(self, key: StageKey) -> Iterator[Path]:
+        """Give a stage a folder that outlives a kill, for checkpoints of long work; it goes when the stage has succeeded.
+
+        Of two processes that make the same result at once, the second gets a folder of its own and shares nothing.
+
+        Raises:
+            OutputError: the folder can't be made.
+        """
+        name = digest.of_json(key.content())
+        try:
+            self._unfinished.mkdir(exist_ok=True)
+            with claimed(self._unfinished / name) as folder:
+                if folder is None:
+                    with workplace(self._objects, _TEMPORARY) as own:
+                        yield own
+                else:
+                    yield folder
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError as problem:
+            if problem.errno in _DISK:
+                raise write_problem(self._unfinished, problem) from problem
+            raise
 
     def _remove_leftovers(self) -> None:
         for path in abandoned(self._objects, _TEMPORARY):

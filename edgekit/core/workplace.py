@@ -55,6 +55,22 @@ def abandoned(parent: Path, prefix: str) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[Path | None]:
+    """Make a folder, or take one that an ended process left, and keep others from it; None if another process is at work in it.
+
+    Raises:
+        OSError: the folder can't be made.
+    """
+    folder.mkdir(exist_ok=True)
+    lock = _lock(folder, wait=False)
+    try:
+        yield None if lock is None else folder
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def put(work: Path, place: Path) -> None:
     """Move a finished folder to its place; what was there before lies under ``work`` afterwards.
 

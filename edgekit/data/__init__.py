@@ -1,8 +1,8 @@
-"""Calibration and evaluation sets: described by YAML, read by one plugin a kind of storage, streamed."""
+"""Calibration, training and evaluation sets: described by YAML, read by one plugin a kind of storage, streamed."""
 
 from __future__ import annotations
 
 from edgekit.data._dataset import check_disjoint, open_dataset
-from edgekit.data._spec import DataSetSpec, known_sets, load_spec
+from edgekit.data._spec import DataSetSpec, Role, known_sets, load_spec
 
-__all__ = ["DataSetSpec", "check_disjoint", "known_sets", "load_spec", "open_dataset"]
+__all__ = ["DataSetSpec", "Role", "check_disjoint", "known_sets", "load_spec", "open_dataset"]

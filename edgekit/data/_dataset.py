@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ import numpy as np
 from edgekit.core import digest, registry
 from edgekit.core.artifacts import Batch
 from edgekit.core.errors import DataError, RecipeError
-from edgekit.core.plugin import DataSet, Reader, Record
+from edgekit.core.plugin import DataSet, Reader, Record, TrainingSet
 from edgekit.core.resources import expand
 from edgekit.data._files import fingerprint
 from edgekit.data._labels import Labels
 from edgekit.data._spec import DataSetSpec, Role, Selection, choose_split, find, load_spec
 from edgekit.data._tokenize import Encoder, open_tokenizer, tokenizer_digest, tokenizer_folder
 
+BLOCK_BYTES = 1 << 27
+"""Raw samples in memory at a time when they are read in random order."""
 
-def open_dataset(reference: str, *, role: Role, base: Path, model: Path | None = None, limit: int | None = None) -> DataSet:
+
+def open_dataset(reference: str, *, role: Role, base: Path, model: Path | None = None, limit: int | None = None) -> TrainingSet:
     """Open a set that a recipe names.
 
     Args:
@@ -58,7 +62,7 @@ def check_disjoint(calibration: DataSet, evaluation: DataSet) -> None:
         )
 
 
-class StoredSet(DataSet):
+class StoredSet(TrainingSet):
     """A set that a reader plugin streams from storage."""
 
     def __init__(self, name: str, spec: DataSetSpec, selection: Selection, base: Path, model: Path | None, limit: int | None) -> None:
@@ -128,6 +132,45 @@ class StoredSet(DataSet):
         for batch in _grouped(self._read(_spread(self._indices, limit)), size):
             labels = [self._labels.number(record.label, index) for index, record in batch]
             yield self._inputs([record for _, record in batch]), labels
+
+    def shuffled(self, size: int, seed: int) -> Iterator[tuple[Batch, list[Any]]]:
+        """Yield every sample once, in an order that the seed decides; blocks of the order are read in the order of the storage.
+
+        Raises:
+            DataError: as for :meth:`batches`.
+        """
+        order = np.asarray(self._indices)[np.random.RandomState(seed).permutation(len(self))].tolist()
+        block = self._block(size)
+        for start in range(0, len(order), block):
+            records = dict(self._read(sorted(order[start : start + block])))
+            for group in _grouped(((index, records.pop(index)) for index in order[start : start + block]), size):
+                labels = [self._labels.number(record.label, index) for index, record in group]
+                yield self._inputs([record for _, record in group]), labels
+
+    def parted(self, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
+        """Divide the set at random: what is left, and the share of it that is held out.
+
+        Raises:
+            DataError: a single sample can't be divided.
+        """
+        if len(self) < 2:
+            raise DataError(f"data set {self.name}: one sample can't be divided into two parts", hint="give more samples")
+        order = np.random.RandomState(seed).permutation(len(self))
+        held = min(max(1, round(share * len(self))), len(self) - 1)
+        return self._part(np.sort(order[held:]), "rest"), self._part(np.sort(order[:held]), "held out")
+
+    def _part(self, positions: np.ndarray, name: str) -> StoredSet:
+        part = copy(self)
+        part.name = f"{self.name} ({name})"
+        part._indices = _indices(np.asarray(self._indices)[positions])
+        part._digest = digest.of_json([self.digest, positions.tolist()])
+        return part
+
+    def _block(self, size: int) -> int:
+        """Samples to hold at once when reading at random: whole batches that fit :data:`BLOCK_BYTES`, at least one."""
+        _, first = next(self._read(self._indices[:1]))
+        held = sum(len(v) if isinstance(v, str) else v.nbytes for v in first.values.values())
+        return max(1, BLOCK_BYTES // max(held, 1) // size) * size
 
     def sample_digests(self) -> Iterator[str]:
         """Yield the SHA-256 of each sample's pixels, numbers or words; names, labels and preprocessing don't enter."""

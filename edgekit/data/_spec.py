@@ -27,7 +27,7 @@ from edgekit.core.schema import Schema, parse, read_yaml
 from edgekit.data._preprocess import Preprocess
 from edgekit.data._tokenize import Tokenize
 
-Role = Literal["calibration", "evaluation"]
+Role = Literal["calibration", "evaluation", "training"]
 
 
 def _words(value: Any) -> Any:

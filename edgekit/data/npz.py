@@ -5,6 +5,8 @@ Large picture sets are often packed so: ``blob`` holds all files end to end, ``o
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,33 +23,33 @@ from edgekit.data._npz import Rows, opened
 class Npz(Reader):
     """Arrays of an .npz file; the first axis is the sample."""
 
-    path: str = Field(description="The .npz file.")
+    path: str | tuple[str, ...] = Field(description="The .npz file, or several with the same arrays, one after another.")
     inputs: dict[str, str] = Field(min_length=1, description="Array of each model input: {input name: array name}.")
     labels: str | None = Field(None, description="Array of the labels; leave out for none.")
     offsets: str | None = Field(None, description="Array [N + 1] of offsets; the input is then encoded pictures end to end.")
     metadata: dict[str, str] = Field(default_factory=dict, description="Further columns: {column: array name}.")
 
     def files(self, base: Path) -> list[Path]:
-        """The one file."""
-        return [expand(self.path, base)]
+        """The files, in order."""
+        return [expand(path, base) for path in ([self.path] if isinstance(self.path, str) else self.path)]
 
     def count(self, base: Path) -> int:
-        """Rows of the arrays.
+        """Rows of the arrays, over all files.
 
         Raises:
             DataError: no such array, or arrays of different lengths.
         """
-        with opened(expand(self.path, base)) as archive:
+        return sum(self._rows_of(path) for path in self.files(base))
+
+    def _rows_of(self, path: Path) -> int:
+        with opened(path) as archive:
             counts = {name: len(Rows(archive, name)) for name in self._per_sample()}
         if self.offsets:
             counts[self.offsets] -= 1
         first, number = next(iter(counts.items()))
         for name, other in counts.items():
             if other != number:
-                raise DataError(
-                    f"{expand(self.path, base)}: {first!r} has {number} samples, {name!r} has {other}",
-                    hint="name arrays that belong together",
-                )
+                raise DataError(f"{path}: {first!r} has {number} samples, {name!r} has {other}", hint="name arrays that belong together")
         return number
 
     def stream(self, base: Path, indices: Sequence[int]) -> Iterator[Record]:
@@ -56,7 +58,17 @@ class Npz(Reader):
         Raises:
             DataError: a damaged file or picture.
         """
-        path = expand(self.path, base)
+        files = self.files(base)
+        start = 0
+        for path in files:
+            stop = start + self._rows_of(path) if len(files) > 1 else sys.maxsize
+            first, last = bisect_left(indices, start), bisect_left(indices, stop)
+            yield from self._stream_of(path, [index - start for index in indices[first:last]])
+            start = stop
+
+    def _stream_of(self, path: Path, indices: Sequence[int]) -> Iterator[Record]:
+        if not indices:
+            return
         with opened(path) as archive:
             rows = {name: Rows(archive, name) for name in {*self._per_sample(), *self.inputs.values()}}
             self._check_encoded(rows, path)

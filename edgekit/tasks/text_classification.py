@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.metrics import f1_scores
-from edgekit.algorithms.scores import class_indices, class_scores
+from edgekit.algorithms.scores import class_indices, class_scores, cross_entropy, softened_divergence
 from edgekit.core.artifacts import Batch
 from edgekit.core.plugin import Task
+
+if TYPE_CHECKING:
+    import torch
 
 LABEL, PREDICTION, CLASSES = range(3)
 
@@ -28,6 +31,18 @@ class TextClassification(Task):
     auto_class = "AutoModelForSequenceClassification"
 
     output: str | None = Field(None, description="Output with the class scores; needed only where the model has several.")
+
+    def loss(self, outputs: Mapping[str, torch.Tensor], labels: Sequence[Any]) -> torch.Tensor:
+        """Cross-entropy.
+
+        Raises:
+            DataError: no labels, or one beyond the classes.
+        """
+        return cross_entropy(outputs, self.output, labels)
+
+    def imitation(self, outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor], temperature: float) -> torch.Tensor:
+        """Divergence of softened class distributions (Hinton et al. 2015, arXiv:1503.02531)."""
+        return softened_divergence(outputs, taught, self.output, temperature)
 
     def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:
         """Return label, predicted class and number of classes: [N, 3].

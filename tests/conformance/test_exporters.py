@@ -17,7 +17,7 @@ from edgekit.core.modules import load_module
 from edgekit.core.plugin import Context, Exporter
 from edgekit.core.registry import create, names
 from edgekit.runner import load as open_model
-from edgekit.stages import NATIVE
+from edgekit.sessions import NATIVE
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
 CONTEXT = Context(example={"image": IMAGE})

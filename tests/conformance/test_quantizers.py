@@ -20,7 +20,7 @@ from edgekit.core.plugin import Context, Quantizer
 from edgekit.core.quantization import Int8Scheme, LayerPlan
 from edgekit.core.registry import create, load, names
 from edgekit.runner import load as open_model
-from edgekit.stages import NATIVE
+from edgekit.sessions import NATIVE
 
 SCHEMES = {
     "onnx": Int8Scheme(activations="uint8", symmetric=False, reduce_range=False),

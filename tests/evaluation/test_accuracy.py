@@ -25,7 +25,7 @@ class Counting(Progress):
 
     def stage(self, name: str, *, cached: bool = False) -> None: ...
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, said: str = "") -> None:
         self.seen.append((done, total))
 
     def note(self, text: str) -> None: ...

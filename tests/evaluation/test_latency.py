@@ -89,7 +89,7 @@ def test_too_many_to_keep_alive_still_race_in_every_round(contestant, opened, mo
 
 def test_sessions_are_closed_when_the_race_is_broken_off(contestant, opened):
     class Stop(Silent):
-        def advance(self, done, total):
+        def advance(self, done, total, said=""):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -54,7 +54,7 @@ class Listener(Silent):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int, said: str = "") -> None:
         self.steps.append((done, total))
 
 

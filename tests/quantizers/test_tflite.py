@@ -225,7 +225,7 @@ def test_old_interpreter_refuses_what_it_would_compute_wrongly_and_runs_the_rest
     exported: Callable[[str], Artifact], tmp_path: Path
 ) -> None:
     from edgekit.core.errors import InputError, SetupError
-    from edgekit.stages import ENVIRONMENTS
+    from edgekit.sessions import ENVIRONMENTS
 
     host = create(Host, {"use": "venv", "packages": list(ENVIRONMENTS["tflite_runtime"])}, "host")
     model = exported("Transformer")
