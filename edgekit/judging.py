@@ -12,8 +12,9 @@ from edgekit import gate
 from edgekit.candidates import FLOAT
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, TensorSpec
+from edgekit.core.datasets import DataSet, DataSets
 from edgekit.core.errors import DataError, InputError, RecipeError
-from edgekit.core.plugin import DataSet, DataSets, Exporter, RuntimeSettings, Task
+from edgekit.core.plugin import Exporter, RuntimeSettings, Task
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
 from edgekit.core.report import Report, TargetResult

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from edgekit.core.datasets import DataSets
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.factories import anchor
-from edgekit.core.plugin import DataSets, Source
+from edgekit.core.plugin import Source
 from edgekit.core.recipe import DataChoice
 from edgekit.core.registry import create, load, names
 from edgekit.core.resources import expand
@@ -106,9 +107,17 @@ def anchored(recipe: Recipe) -> Recipe:
         update={
             "model": resolved(recipe.model, recipe.base),
             "data": DataChoice(**sets),
+            "passes": tuple(_anchored_pass(wish, recipe.base) for wish in recipe.passes),
             "targets": tuple(anchored_file(name, recipe.base) for name in recipe.targets),
         }
     )
+
+
+def _anchored_pass(wish: PluginWish, base: Path) -> PluginWish:
+    """A pass whose teacher is another model names it by absolute paths."""
+    if isinstance(wish, dict) and isinstance(wish.get("teacher"), dict):
+        return {**wish, "teacher": resolved(wish["teacher"], base)}
+    return wish
 
 
 def anchored_file(reference: str, base: Path) -> str:

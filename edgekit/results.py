@@ -18,7 +18,8 @@ from edgekit.sessions import runtime_packages, versions
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Checkpoint
-    from edgekit.core.plugin import DataSet, DataSets, Task
+    from edgekit.core.datasets import DataSet, DataSets
+    from edgekit.core.plugin import Task
     from edgekit.core.recipe import Measuring
     from edgekit.evaluation.latency import Timing
     from edgekit.stages import Stages

@@ -27,7 +27,7 @@ from edgekit.runner.runtimes import runtime_class, runtime_names
 from edgekit.sessions import FORMATS, NATIVE, host_of, open_session, runtime_packages
 
 if TYPE_CHECKING:
-    from edgekit.core.plugin import DataSet, DataSets
+    from edgekit.core.datasets import DataSet, DataSets
     from edgekit.core.progress import Progress
     from edgekit.core.quantization import Int8Scheme
     from edgekit.core.recipe import Measuring, Recipe

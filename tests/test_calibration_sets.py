@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.core.plugin import DataSet
+from edgekit.core.datasets import DataSet
 from edgekit.core.resources import bundled
 from edgekit.data import check_disjoint, known_sets, load_spec, open_dataset
 from edgekit.data._spec import DataSetSpec

@@ -76,10 +76,12 @@ def test_a_model_that_nobody_takes_is_refused(tmp_path: Path, wish: object, erro
 
 
 def test_one_set_is_split_by_role(tiny_data: Path) -> None:
-    calibration, evaluation = open_data(recipe(tiny_data.parent, data=tiny_data.name))
-    assert (len(calibration), len(evaluation)) == (40, 60)
-    calibration, evaluation = open_data(recipe(tiny_data.parent, data={"evaluation": f"{tiny_data.name}:calibration"}))
-    assert (calibration, len(evaluation)) == (None, 40)
+    sets = open_data(recipe(tiny_data.parent, data=tiny_data.name))
+    assert (len(sets.calibration), len(sets.evaluation), sets.training) == (40, 60, None)
+    sets = open_data(
+        recipe(tiny_data.parent, data={"evaluation": f"{tiny_data.name}:calibration", "training": f"{tiny_data.name}:evaluation"})
+    )
+    assert (sets.calibration, len(sets.evaluation), len(sets.training)) == (None, 40, 60)
 
 
 def test_no_data_is_refused(tmp_path: Path) -> None:
@@ -97,13 +99,15 @@ def test_a_target_file_lies_beside_the_recipe(tmp_path: Path) -> None:
 def test_an_anchored_recipe_means_the_same_elsewhere(tiny_data: Path, tmp_path: Path) -> None:
     base = tiny_data.parent
     content = {"model": {"path": "net.pth", "arch": "net.py:net"}, "targets": ["host", "mine.yaml"]}
+    content["passes"] = [{"use": "distil", "teacher": {"path": "big.pth", "arch": "net.py:big"}}, {"use": "distil", "teacher": "original"}]
     original = recipe(base, **content, data={"calibration": f"{tiny_data.name}:calibration", "evaluation": "cifar10-raw:test"})
     moved = anchored(original)
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "recipe.yaml").write_text(moved.to_yaml())
     again = load_recipe(tmp_path / "far" / "recipe.yaml")
     assert again.model == {"path": f"{base}/net.pth", "arch": f"{base}/net.py:net"}
-    assert again.data.model_dump() == {"calibration": f"{tiny_data}:calibration", "evaluation": "cifar10-raw:test"}
+    assert again.data.model_dump() == {"calibration": f"{tiny_data}:calibration", "evaluation": "cifar10-raw:test", "training": None}
+    assert [wish["teacher"] for wish in again.passes] == [{"path": f"{base}/big.pth", "arch": f"{base}/net.py:big"}, "original"]
     assert again.targets == ("host", f"{base}/mine.yaml")
     assert anchored(again).to_yaml() == moved.to_yaml()
     assert yaml.safe_load(moved.to_yaml())["schema"] == 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, TensorSpec
+from edgekit.core.datasets import DataSet, Record, TrainingSet
 from edgekit.core.errors import MissingPackageError, RecipeError
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
@@ -52,21 +53,6 @@ class Plugin(Schema, ABC):
                 ) from problem
 
 
-@dataclass(frozen=True)
-class Record:
-    """One sample as a reader finds it, before preprocessing.
-
-    Attributes:
-        values: raw inputs by name: an array (an image as uint8 [H, W, C]) or a text.
-        label: class index, text, or None when the set has no labels.
-        metadata: further columns, for slices.
-    """
-
-    values: dict[str, np.ndarray | str]
-    label: Any = None
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
 class Reader(Plugin):
     """Slot ``data``: reads records of one kind of storage, without holding them all in memory."""
 
@@ -85,60 +71,6 @@ class Reader(Plugin):
     def classes(self, base: Path) -> tuple[str, ...]:
         """Class names that the storage itself knows (subfolders, say), in order; empty where it knows none."""
         return ()
-
-
-class DataSet(ABC):
-    """A calibration or evaluation set, preprocessed as the model wants it, streamed."""
-
-    name: str
-    classes: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def digest(self) -> str:
-        """SHA-256 over the set's description, files and selection."""
-
-    @property
-    @abstractmethod
-    def provenance(self) -> dict[str, Any]:
-        """Where the set comes from, which split, how many samples, seed, sha256: plain data for the report."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    @abstractmethod
-    def batches(self, size: int = 1, limit: int | None = None) -> Iterator[tuple[Batch, list[Any]]]:
-        """Yield inputs (first axis: batch) with their labels; at most ``limit`` samples, spread evenly over the set."""
-
-    @abstractmethod
-    def sample_digests(self) -> Iterator[str]:
-        """Yield the SHA-256 of each raw sample, in order; the same picture under another name has the same digest."""
-
-    @abstractmethod
-    def metadata(self) -> list[dict[str, str]]:
-        """Further columns of each sample, in order."""
-
-
-class TrainingSet(DataSet):
-    """A set that passes can train on."""
-
-    @abstractmethod
-    def shuffled(self, size: int, seed: int) -> Iterator[tuple[Batch, list[Any]]]:
-        """Yield every sample once, in an order that the seed decides; memory does not grow with the set."""
-
-    @abstractmethod
-    def parted(self, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
-        """Divide the set at random: what is left, and the share of it (at least one sample) that is held out."""
-
-
-@dataclass(frozen=True)
-class DataSets:
-    """The sets of a run, by what they are for; None where the recipe names none."""
-
-    calibration: DataSet | None = None
-    evaluation: DataSet | None = None
-    training: TrainingSet | None = None
 
 
 @dataclass(frozen=True)

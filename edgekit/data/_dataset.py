@@ -14,8 +14,9 @@ import numpy as np
 
 from edgekit.core import digest, registry
 from edgekit.core.artifacts import Batch
+from edgekit.core.datasets import DataSet, Record, TrainingSet
 from edgekit.core.errors import DataError, RecipeError
-from edgekit.core.plugin import DataSet, Reader, Record, TrainingSet
+from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 from edgekit.data._files import fingerprint
 from edgekit.data._labels import Labels

@@ -12,8 +12,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError, closest
-from edgekit.core.plugin import Reader, Record
+from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 from edgekit.data._images import decode
 from edgekit.data._shelf import Shelf, open_shelf

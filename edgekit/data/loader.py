@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError
 from edgekit.core.factories import RAISED, described, find_function, split_reference
-from edgekit.core.plugin import Reader, Record
+from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 
 

@@ -5,7 +5,7 @@ Large picture sets are often packed so: ``blob`` holds all files end to end, ``o
 
 from __future__ import annotations
 
-import sys
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError
-from edgekit.core.plugin import Reader, Record
+from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 from edgekit.data._images import decode
 from edgekit.data._npz import Rows, opened
@@ -59,16 +60,18 @@ class Npz(Reader):
             DataError: a damaged file or picture.
         """
         files = self.files(base)
+        if len(files) == 1:
+            yield from self._stream_of(files[0], indices)
+            return
         start = 0
         for path in files:
-            stop = start + self._rows_of(path) if len(files) > 1 else sys.maxsize
+            stop = start + self._rows_of(path)
             first, last = bisect_left(indices, start), bisect_left(indices, stop)
-            yield from self._stream_of(path, [index - start for index in indices[first:last]])
+            if first < last:
+                yield from self._stream_of(path, array("q", (index - start for index in indices[first:last])))
             start = stop
 
     def _stream_of(self, path: Path, indices: Sequence[int]) -> Iterator[Record]:
-        if not indices:
-            return
         with opened(path) as archive:
             rows = {name: Rows(archive, name) for name in {*self._per_sample(), *self.inputs.values()}}
             self._check_encoded(rows, path)

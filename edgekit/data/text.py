@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError
-from edgekit.core.plugin import Reader, Record
+from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 from edgekit.data._text import Column, Format, Row, cell, format_of, read_jsonl, read_pattern, read_table
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from edgekit.algorithms import statistics
 from edgekit.core.artifacts import Batch
+from edgekit.core.datasets import DataSet
 from edgekit.core.errors import DataError, ExportError, QuantizationError, SourceError
-from edgekit.core.plugin import DataSet, Session, Task
+from edgekit.core.plugin import Session, Task
 from edgekit.core.progress import Progress
 from edgekit.core.report import Accuracy, Basis, ClassChange, Interval
 from edgekit.evaluation.outputs import align

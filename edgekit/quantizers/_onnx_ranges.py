@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from edgekit.algorithms.activations import Function
     from edgekit.core.artifacts import Batch
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.datasets import DataSet
+    from edgekit.core.plugin import Context
     from edgekit.core.quantization import Int8Scheme, QuantizationSpec
 
 CHUNK = 16

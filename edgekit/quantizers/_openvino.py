@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgekit.core.artifacts import Batch
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.datasets import DataSet
+    from edgekit.core.plugin import Context
 
 EXCLUDED = "excluded by the recipe"
 PASSING = frozenset(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgekit.core.artifacts import Artifact, Batch
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.datasets import DataSet
+    from edgekit.core.plugin import Context
     from edgekit.core.quantization import LayerPlan
 
 

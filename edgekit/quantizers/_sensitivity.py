@@ -13,7 +13,8 @@ from edgekit.core.errors import QuantizationError
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Batch
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.datasets import DataSet
+    from edgekit.core.plugin import Context
     from edgekit.core.quantization import LayerPlan
 
 Run = Callable[["Batch"], Sequence[np.ndarray]]

@@ -18,7 +18,8 @@ from edgekit.quantizers._tflite_ranges import LeastError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgekit.core.plugin import Context, DataSet
+    from edgekit.core.datasets import DataSet
+    from edgekit.core.plugin import Context
 
 EXCLUDED = "excluded by the recipe"
 FLOAT = "fp32"

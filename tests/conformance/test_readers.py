@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError
-from edgekit.core.plugin import Reader, Record
+from edgekit.core.plugin import Reader
 from edgekit.core.registry import create, names
 
 N = 9

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.core.datasets import DataSet, TrainingSet
 from edgekit.core.errors import DataError
-from edgekit.core.plugin import DataSet
 from edgekit.data import check_disjoint, known_sets, open_dataset
 
 from .conftest import Describe, picture, png, write_folder
@@ -24,7 +24,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(base: Path, reference: str, role: str = "evaluation", **options: Any) -> DataSet:
+def opened(base: Path, reference: str, role: str = "evaluation", **options: Any) -> TrainingSet:
     return open_dataset(reference, role=role, base=base, **options)  # type: ignore[arg-type]
 
 
@@ -295,3 +295,40 @@ def test_provenance_is_plain_data(base: Path, describe: Describe) -> None:
     assert (said["title"], said["samples"], said["stored"], said["count"], said["seed"]) == ("T", 7, 20, 7, 2)
     assert said["preprocess"]["scale"] == 1 / 255
     assert said["digest"] == data.digest
+
+
+def drawn(data: TrainingSet, size: int, seed: int) -> list[tuple[int, int]]:
+    batches = list(data.shuffled(size, seed))
+    return [(int(row.ravel()[0]) // 6, label) for batch, labels in batches for row, label in zip(batch["input"], labels, strict=True)]
+
+
+@pytest.mark.parametrize("block", [1, 5 * X[0].nbytes, 1 << 20], ids=["a batch at a time", "a few", "all at once"])
+def test_shuffling_gives_every_sample_once_with_its_label(
+    base: Path, describe: Describe, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.data._dataset.BLOCK_BYTES", block)
+    data = opened(base, describe(read=READ, rows=[2, 19]))
+    pairs = drawn(data, 4, seed=7)
+    assert sorted(row for row, _ in pairs) == list(range(2, 19))
+    assert all(label == row % 3 for row, label in pairs)
+    assert pairs == drawn(data, 4, seed=7) != drawn(data, 4, seed=8)
+    assert [len(labels) for _, labels in data.shuffled(4, 0)] == [4, 4, 4, 4, 1]
+
+
+def test_the_order_does_not_depend_on_how_much_is_read_at_once(base: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = opened(base, describe(read=READ))
+    wanted = drawn(data, 4, seed=1)
+    monkeypatch.setattr("edgekit.data._dataset.BLOCK_BYTES", 1)
+    assert drawn(data, 4, seed=1) == wanted
+
+
+def test_parts_share_nothing_and_are_the_whole(base: Path, describe: Describe) -> None:
+    data = opened(base, describe(read=READ))
+    rest, held_out = data.parted(0.25, seed=0)
+    assert (len(rest), len(held_out)) == (15, 5)
+    assert sorted(rows_of(rest) + rows_of(held_out)) == list(range(20))
+    assert len({data.digest, rest.digest, held_out.digest}) == 3
+    assert rows_of(data.parted(0.25, seed=1)[1]) != rows_of(held_out) == rows_of(data.parted(0.25, seed=0)[1])
+    assert [len(part) for part in data.parted(0.001, seed=0)] == [19, 1]
+    with pytest.raises(DataError, match="one sample can't be divided"):
+        opened(base, describe(read=READ, rows=[3, 4])).parted(0.5, seed=0)

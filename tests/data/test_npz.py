@@ -122,3 +122,14 @@ def test_offsets_into_something_that_is_no_bytes_are_refused(tmp_path: Path) -> 
     base = arrays(tmp_path, blob=np.zeros((4, 4)), offset=np.array([0, 2, 4]))
     with pytest.raises(DataError, match="no run of bytes"):
         read(base, [0], inputs={"input": "blob"}, offsets="offset")
+
+
+def test_several_files_are_one_set(tmp_path: Path) -> None:
+    for name, start, rows in (("a", 0, 3), ("b", 3, 2), ("c", 5, 4)):
+        np.savez(tmp_path / f"{name}.npz", x=np.arange(start, start + rows)[:, None], y=np.arange(start, start + rows) * 10)
+    reader = Npz(path=("a.npz", "b.npz", "c.npz"), inputs={"x": "x"}, labels="y")
+    assert [path.name for path in reader.files(tmp_path)] == ["a.npz", "b.npz", "c.npz"]
+    assert reader.count(tmp_path) == 9
+    records = list(reader.stream(tmp_path, [1, 2, 5, 8]))
+    assert [int(r.values["x"][0]) for r in records] == [1, 2, 5, 8]
+    assert [r.label for r in records] == [10, 20, 50, 80]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edgekit.core.artifacts import Batch
+from edgekit.core.datasets import DataSet
 from edgekit.core.errors import HostError
-from edgekit.core.plugin import DataSet, Host, RuntimeSettings, Session
+from edgekit.core.plugin import Host, RuntimeSettings, Session
 
 
 class ArrayData(DataSet):

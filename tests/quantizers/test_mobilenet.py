@@ -25,7 +25,8 @@ def test_a_few_layers_in_float_keep_the_accuracy(
 ) -> None:
     monkeypatch.setenv("EDGEKIT_DATA", str(data))
     recipe = load_recipe(RECIPE)
-    calibration, evaluation = open_data(recipe)
+    sets = open_data(recipe)
+    calibration, evaluation = sets.calibration, sets.evaluation
     assert calibration is not None
     assert evaluation is not None
     scheme = Int8Scheme.model_validate({"activations": activations, "symmetric": False, "reduce_range": False})
