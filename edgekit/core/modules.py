@@ -49,22 +49,6 @@ def save_module(
     return Checkpoint.describe(out, source, "module", description, notes=tuple(notes), steps=tuple(steps))
 
 
-def check_finite(module: torch.nn.Module, origin: Path | str) -> None:
-    """Refuse weights that are not numbers; a buffer may hold minus infinity, as masks do.
-
-    Raises:
-        SourceError: names the first tensor with NaN or infinity.
-    """
-    import torch
-
-    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not bool((torch.isfinite(value) if name in weights else value < float("inf")).all()):
-            raise SourceError(
-                f"{origin}: {name} holds NaN or infinity", hint="the training diverged or the file is damaged; use another checkpoint"
-            )
-
-
 def arguments(module: torch.nn.Module, names: Sequence[str]) -> list[str]:
     """Order input names as a module's ``forward`` takes them; a single input goes first whatever it is called.
 

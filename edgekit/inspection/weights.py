@@ -54,7 +54,7 @@ def read(path: Path) -> Inspection:
     if path.suffix.lower() == ".safetensors":
         tensors, notes = read_header(path)
         return _describe(path, "safetensors", [path], tensors, notes)
-    from edgekit.sources.pytorch import find_state, read_tensors
+    from edgekit.core.weights import find_state, read_tensors
 
     state, notes = find_state(read_tensors(path), path)
     found = [(name, str(value.dtype).removeprefix("torch."), tuple(value.shape)) for name, value in state.items()]

@@ -15,8 +15,9 @@ from edgekit.core import digest
 from edgekit.core.chatter import muted
 from edgekit.core.errors import SourceError, closest
 from edgekit.core.factories import RAISED, described
-from edgekit.core.modules import check_finite, save_module
+from edgekit.core.modules import save_module
 from edgekit.core.plugin import Source
+from edgekit.core.weights import check_finite
 
 if TYPE_CHECKING:
     import torch
