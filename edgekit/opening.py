@@ -107,17 +107,28 @@ def anchored(recipe: Recipe) -> Recipe:
         update={
             "model": resolved(recipe.model, recipe.base),
             "data": DataChoice(**sets),
-            "passes": tuple(_anchored_pass(wish, recipe.base) for wish in recipe.passes),
             "targets": tuple(anchored_file(name, recipe.base) for name in recipe.targets),
+            "passes": tuple(anchored_pass(wish, recipe.base) for wish in recipe.passes),
         }
     )
 
 
-def _anchored_pass(wish: PluginWish, base: Path) -> PluginWish:
-    """A pass whose teacher is another model names it by absolute paths."""
-    if isinstance(wish, dict) and isinstance(wish.get("teacher"), dict):
-        return {**wish, "teacher": resolved(wish["teacher"], base)}
-    return wish
+def anchored_pass(wish: PluginWish, base: Path) -> PluginWish:
+    """Make the paths in a pass's options absolute: its ``arch``, its ``weights``, and a ``teacher`` that is a model.
+
+    Raises:
+        RecipeError: a teacher that names no path.
+    """
+    if isinstance(wish, str):
+        return wish
+    options = dict(wish)
+    if isinstance(options.get("arch"), str):
+        options["arch"] = anchor(options["arch"], base)
+    if isinstance(options.get("weights"), str):
+        options["weights"] = str(expand(options["weights"], base))
+    if isinstance(options.get("teacher"), dict):
+        options["teacher"] = resolved(options["teacher"], base)
+    return options
 
 
 def anchored_file(reference: str, base: Path) -> str:

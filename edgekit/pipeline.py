@@ -18,7 +18,7 @@ from edgekit.core.report import ModelResult, Report, Status, TargetResult
 from edgekit.core.store import Store
 from edgekit.core.target import Target
 from edgekit.delivery import deliver, free_folder
-from edgekit.opening import anchored, open_data, open_source, open_targets
+from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, provenance
 from edgekit.sessions import NATIVE
 from edgekit.stages import Stages
@@ -54,7 +54,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     targets = open_targets(recipe)
     task = create(Task, recipe.task, "task")
     source = open_source(recipe.model, recipe.base)
-    passes = [create(Pass, wish, f"passes.{i}") for i, wish in enumerate(recipe.passes)]
+    passes = [create(Pass, anchored_pass(wish, recipe.base), f"passes.{i}") for i, wish in enumerate(recipe.passes)]
     candidates = plan_candidates(recipe, targets, task, measurable=[t.measurable_on(this_machine()) for t in targets])
     sets = open_data(recipe)
     stages = Stages(recipe, store or Store(), progress or Silent(), sets, task)

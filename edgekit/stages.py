@@ -18,7 +18,7 @@ from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.machine import this_machine
-from edgekit.core.modules import load_module, outputs_of, save_module
+from edgekit.core.modules import load_module, outputs_of, save_improved
 from edgekit.core.plugin import Context, Exporter, Pass, Plugin, Quantizer, RuntimeSettings, Source, Task
 from edgekit.core.registry import name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
@@ -69,6 +69,7 @@ class Stages:
         if work.trains and self._training is None:
             raise RecipeError(f"{name_of(work)} trains, and the recipe names no training set", hint="add 'training: SET' under 'data'")
         inputs = {
+            **work.fingerprint(),
             "checkpoint": checkpoint.digest,
             "calibration": _digest(self._calibration),
             "training": _digest(self._training) if work.trains else "",
@@ -94,14 +95,8 @@ class Stages:
                 better = work.perform(module, plan, context)
                 for name, content in (("plan", plan), ("record", better.record)):
                     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-                save_module(
-                    better.module,
-                    out,
-                    source=checkpoint.source,
-                    description=checkpoint.description,
-                    notes=(*checkpoint.notes, *(f"{name_of(work)}: {note}" for note in better.notes)),
-                    steps=(*checkpoint.steps, Step(name_of(work), plan)),
-                )
+                notes = [f"{name_of(work)}: {note}" for note in better.notes]
+                save_improved(better.module, out, given=checkpoint, step=Step(name_of(work), plan), notes=notes)
 
             return Checkpoint.load(self._made(key, make))
 

@@ -9,7 +9,7 @@ from edgekit.core.errors import DataError, RecipeError, SourceError, TargetError
 from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.registry import name_of
 from edgekit.core.schema import parse
-from edgekit.opening import anchored, open_data, open_source, open_targets, resolved
+from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets, resolved
 
 TARGETS = Path(__file__).parent.parent / "targets"
 
@@ -111,3 +111,14 @@ def test_an_anchored_recipe_means_the_same_elsewhere(tiny_data: Path, tmp_path: 
     assert again.targets == ("host", f"{base}/mine.yaml")
     assert anchored(again).to_yaml() == moved.to_yaml()
     assert yaml.safe_load(moved.to_yaml())["schema"] == 1
+
+
+def test_paths_of_a_pass_start_from_the_recipes_folder(tmp_path: Path) -> None:
+    wish = {"use": "student", "arch": "nets.py:small", "weights": "start.pth", "teacher": {"path": "t.pth", "arch": "nets.py:big"}}
+    assert anchored_pass(wish, tmp_path) == {
+        "use": "student",
+        "arch": f"{tmp_path}/nets.py:small",
+        "weights": f"{tmp_path}/start.pth",
+        "teacher": {"path": f"{tmp_path}/t.pth", "arch": f"{tmp_path}/nets.py:big"},
+    }
+    assert anchored_pass("distil", tmp_path) == "distil"

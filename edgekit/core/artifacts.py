@@ -88,6 +88,12 @@ class Checkpoint:
         """Where the weights of a ``module`` checkpoint lie."""
         return self.path / WEIGHTS
 
+    @property
+    def companions(self) -> list[Path]:
+        """Files that the source put beside the weights to rebuild the model from: a configuration, say."""
+        own = (WEIGHTS, DESCRIPTION, "stage.json", "plan.json", "record.json")
+        return sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in own)
+
     def save(self) -> None:
         """Write the description beside the weights."""
         content = {k: v for k, v in asdict(self).items() if k != "path"}

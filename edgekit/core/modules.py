@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,16 @@ def save_module(
 
     save_model(module, str(out / WEIGHTS))
     return Checkpoint.describe(out, source, "module", description, notes=tuple(notes), steps=tuple(steps))
+
+
+def save_improved(module: torch.nn.Module, out: Path, *, given: Checkpoint, step: Step, notes: Sequence[str] = ()) -> Checkpoint:
+    """Write below ``out`` what a pass made of a checkpoint, with everything that the checkpoint's source needs to rebuild it."""
+    for file in given.companions:
+        copy = out / file.relative_to(given.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    steps, told = (*given.steps, step), (*given.notes, *notes)
+    return save_module(module, out, source=given.source, description=given.description, notes=told, steps=steps)
 
 
 def arguments(module: torch.nn.Module, names: Sequence[str]) -> list[str]:

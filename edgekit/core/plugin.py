@@ -155,6 +155,10 @@ class Pass(Plugin):
         """The teacher it wants: ``original``, an earlier pass of the recipe by name, or any model as in ``model``; None for no teacher."""
         return None
 
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of everything outside that decides the result, by role."""
+        return {}
+
     @abstractmethod
     def plan(self, module: torch.nn.Module, context: Context) -> Any:
         """Decide, as plain data (JSON); touches nothing."""
