@@ -118,15 +118,13 @@ class Transformers(Source):
             raise SourceError(f"{self.path}: {what} can't be loaded ({said})", hint=hint) from problem
 
     def _commit(self) -> str:
-        import httpx
         from huggingface_hub import model_info, scan_cache_dir
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
         from huggingface_hub.utils import CacheNotFound
 
         try:
             return str(model_info(self.path, revision=self.revision).sha)
-        except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError):
-            pass  # offline: the newest cached snapshot decides
+        except RAISED as problem:  # offline, in the words of whichever library carries it: the newest cached snapshot decides
+            reason = described(problem)
         try:
             cached = [r for r in scan_cache_dir().repos if r.repo_id == self.path]
         except CacheNotFound:
@@ -136,7 +134,7 @@ class Transformers(Source):
             for revision in repo.revisions:
                 if wanted in revision.refs or revision.commit_hash.startswith(wanted):
                     return str(revision.commit_hash)
-        raise SourceError(f"{self.path}: no such folder, and no such model on the hub or in its cache", hint=_HINT)
+        raise SourceError(f"{self.path}: no such folder, and no such model on the hub or in its cache ({reason})", hint=_HINT)
 
 
 _HINT = "check the path or hub id and the network; private models need HF_TOKEN"
