@@ -74,6 +74,14 @@ def test_bf16_is_an_execution_of_the_float_model() -> None:
     assert (candidate.backend.runtime, candidate.quantizer, candidate.execution) == ("openvino", None, "bf16")
 
 
+def test_int4_is_made_where_it_is_asked_for_and_where_the_runtime_has_it() -> None:
+    assert not any(c.precision == "int4" for c in plan(["x86-avx2", "raspberry-pi-4"]))
+    wanted = [(c.backend.runtime, c.quantizer) for c in plan(["x86-avx2"], precisions=["int4"]) if c.wanted]
+    assert wanted == [("openvino", "openvino_int4"), ("onnxruntime", "onnx_int4"), ("litert", "tflite_int4")]
+    with pytest.raises(TargetError, match="int4 in none of tflite_runtime"):
+        plan(["x86-avx2"], runtimes=["tflite_runtime"], precisions=["int4"])
+
+
 def test_a_wish_that_stands_twice_or_under_two_names_is_made_once() -> None:
     wished = ["int8", "int8-static", "int8"]
     assert ids(plan(["x86-amx"], formats=["onnx", "onnx"], precisions=wished)) == [

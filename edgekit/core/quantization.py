@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.core.errors import QuantizationError, closest
 from edgekit.core.schema import Schema
 
-Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-dynamic"]
-"""``int8`` lets the task choose between static and dynamic; the others say exactly what is meant."""
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-dynamic", "int4"]
+"""``int8`` lets the task choose between static and dynamic; the others say exactly what is meant. ``int4`` is of weights alone."""
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
 
@@ -37,6 +37,18 @@ class QuantizationSpec(Schema):
         gt=0,
         description="Signal-to-quantization-noise ratio of the outputs in dB; the noisiest layers stay in float until it is met.",
     )
+    group: int | None = Field(
+        None,
+        ge=16,
+        description="Weights of a matrix product that share a scale, for int4 only; else a channel, as in convolutions.",
+    )
+    symmetric: bool = Field(True, description="Whether zero is the middle of a group's range, for int4 only; else it has a zero point.")
+
+    @model_validator(mode="after")
+    def _one_scale_or_groups(self) -> QuantizationSpec:
+        if self.granularity == "tensor" and self.group is not None:
+            raise ValueError("'granularity: tensor' is one scale for all weights, so there are no groups; leave 'group' out")
+        return self
 
 
 class Int8Scheme(Schema):

@@ -26,7 +26,8 @@ class Backend(Schema):
     runtime: str = Field(description="Runtime plugin, or the name of one that only the device has (tensorrt).")
     format: str = Field(description="Model format that the runtime loads.")
     precisions: tuple[str, ...] = Field(
-        min_length=1, description="fp32, bf16, fp16, int8: what the runtime runs; fp16 counts where only the weights are stored so."
+        min_length=1,
+        description="fp32, bf16, fp16, int8, int4: what the runtime runs; fp16 and int4 may be of weights alone.",
     )
     int8: Int8Scheme | None = Field(None, description="What the int8 kernels expect; None where the device has none.")
     opset: int | None = Field(None, ge=7, description="Newest ONNX opset that the runtime reads; None where it reads all that are written.")

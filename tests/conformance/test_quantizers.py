@@ -112,7 +112,7 @@ def test_plan_is_saved_beside_the_model_and_names_layers_of_the_module(name: str
 @every_quantizer
 def test_outputs_stay_close_to_those_of_the_float_model(name: str, exported: Exported, quantized: Quantized) -> None:
     right, found = run(exported(load(Quantizer, name).accepts)), run(quantized(name)[0])
-    assert 0 < np.sqrt(((found - right) ** 2).mean() / (right**2).mean()) < 0.05
+    assert 0 < np.sqrt(((found - right) ** 2).mean() / (right**2).mean()) < (0.2 if name.endswith("int4") else 0.05)
 
 
 @every_quantizer

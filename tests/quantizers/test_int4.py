@@ -1,0 +1,276 @@
+"""Int4 in all three formats: what is stored is the grid, bit for bit, and the runtimes compute with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.algorithms.int4 import to_grid, unpack
+from edgekit.core import openvino_ir, tflite_model
+from edgekit.core.artifacts import Artifact
+from edgekit.core.errors import QuantizationError, RecipeError
+from edgekit.core.plugin import Context, Exporter, Host, Quantizer, RuntimeSettings
+from edgekit.core.quantization import QuantizationSpec
+from edgekit.core.registry import create
+from edgekit.core.schema import parse
+from edgekit.runner import load as open_model
+from edgekit.sessions import NATIVE
+
+ARCH = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, padding=1)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.up = nn.Linear(64, 172)
+        self.down = nn.Linear(172, 64, bias=False)
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, image):
+        x = torch.relu(self.depthwise(torch.relu(self.conv(image))))
+        x = x.mean(1).flatten(1)
+        return self.head(x + self.down(torch.relu(self.up(x))))
+
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+IMAGES = np.random.default_rng(1).normal(size=(4, 3, 8, 8)).astype(np.float32)
+Weights = dict[str, np.ndarray]
+every_format = pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Artifact, Weights]]:
+    """The network in a format, its weights as they came or already on the grid of a specification."""
+    import torch
+
+    from edgekit.core.artifacts import Checkpoint
+    from edgekit.core.factories import find_function
+    from edgekit.core.modules import save_module
+
+    known: dict[str, tuple[Artifact, Weights]] = {}
+
+    def get(name: str, **spec: Any) -> tuple[Artifact, Weights]:
+        key = json.dumps([name, spec])
+        if key not in known:
+            folder = tmp_path_factory.mktemp(name)
+            (folder / "arch.py").write_text(ARCH, encoding="utf-8")
+            module = find_function(f"{folder}/arch.py:net")()
+            weights = {}
+            for layer, child in module.named_children():
+                matrix = child.weight.detach().numpy().reshape(len(child.weight), -1)
+                if spec:
+                    group = spec.get("group") if child.weight.ndim == 2 else None
+                    matrix = to_grid(matrix, group, symmetric=spec.get("symmetric", True)).weights()
+                    child.weight.data = torch.from_numpy(matrix.reshape(child.weight.shape))
+                weights[layer] = matrix
+            for part in ("checkpoint", "out"):
+                (folder / part).mkdir()
+            description = {"arch": f"{folder}/arch.py:net", "arguments": {}}
+            checkpoint: Checkpoint = save_module(module, folder / "checkpoint", source="pytorch", description=description)
+            known[key] = (create(Exporter, name, "x").export(checkpoint, folder / "out", Context(example={"image": IMAGES[:1]})), weights)
+        return known[key]
+
+    return get
+
+
+Made = Callable[..., tuple[Artifact, Weights]]
+
+
+def quantize(model: Artifact, out: Path, **spec: object) -> Artifact:
+    out.mkdir()
+    quantizer = create(Quantizer, {"use": f"{model.format}_int4", "spec": spec}, "q")
+    context = Context(example={})
+    return quantizer.perform(model, quantizer.plan(model, context), out, context)
+
+
+def planned(model: Artifact) -> dict[str, tuple[str, str]]:
+    rows = json.loads((model.path / "plan.json").read_text(encoding="utf-8"))
+    return {row["layer"]: (row["precision"], row["reason"]) for row in rows}
+
+
+def stored(model: Artifact) -> Weights:
+    """What a file's 4-bit weights stand for, by layer, worked out from the format's own definition."""
+    return {"onnx": _of_onnx, "openvino": _of_openvino, "tflite": _of_tflite}[model.format](model)
+
+
+def _of_onnx(model: Artifact) -> Weights:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = onnx.load(model.model).graph
+    values = {i.name: i for i in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            about = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            packed, scales = (numpy_helper.to_array(values[name]) for name in node.input[1:3])
+            integers = unpack(packed, about["block_size"], signed=False).astype(np.float32)
+            points = np.full(scales.shape, 8, np.float32)
+            if len(node.input) > 3:
+                points = unpack(numpy_helper.to_array(values[node.input[3]]), scales.shape[1], signed=False).astype(np.float32)
+            found[node.name] = ((integers - points[:, :, None]) * scales[:, :, None]).reshape(about["N"], -1)[:, : about["K"]]
+        elif node.op_type == "DequantizeLinear":
+            integers, scales = (numpy_helper.to_array(values[name]).astype(np.float32) for name in node.input[:2])
+            points = numpy_helper.to_array(values[node.input[2]]).astype(np.float32) if len(node.input) > 2 else np.zeros_like(scales)
+            flat = integers.reshape(len(scales), -1)
+            found[node.name.removesuffix("/widen")] = (flat - points[:, None]) * scales[:, None]
+    return found
+
+
+def _of_openvino(model: Artifact) -> Weights:
+    import openvino
+
+    graph = openvino_ir.read(model.model)
+    found = {}
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() in ("MatMul", "Convolution", "GroupConvolution"):
+            source = node.input_value(1)
+            part = openvino.Model([source.get_node()], [], "weights")
+            compiled = openvino.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            kinds = {n.get_element_type().get_type_name() for n in part.get_ops() if n.get_type_name() == "Constant"}
+            if kinds & {"i4", "u4"}:
+                axes = 2 if node.get_type_name() == "GroupConvolution" else 1
+                value = np.array(compiled([])[0])
+                found[node.get_friendly_name()] = value.reshape(int(np.prod(value.shape[:axes])), -1)
+    return found
+
+
+def _of_tflite(model: Artifact) -> Weights:
+    graph = tflite_model.read(model.model)
+    tensors = graph.subgraphs[0].tensors
+    found = {}
+    for layer in tflite_model.layers(graph):
+        if not layer.weighted or tensors[layer.node.inputs[1]].type != 17:
+            continue
+        tensor = tensors[layer.node.inputs[1]]
+        shape = list(tensor.shape)
+        packed = np.frombuffer(bytes(graph.buffers[tensor.buffer].data), np.uint8)
+        integers = unpack(packed, int(np.prod(shape)), signed=True).astype(np.float32)
+        details = tensor.quantization.details
+        if details is None:
+            weights = integers.reshape(shape[0], -1) * np.asarray(tensor.quantization.scale)[:, None].astype(np.float32)
+        else:
+            scales = np.frombuffer(bytes(graph.buffers[tensors[details.scales].buffer].data), np.float16).astype(np.float32)
+            weights = (integers.reshape(-1, details.blockSize) * scales[:, None]).reshape(shape[0], -1)
+        nhwc = weights.reshape(shape)
+        found[layer.name] = np.moveaxis(nhwc, -1, 1).reshape(shape[0], -1) if len(shape) == 4 else weights
+    return found
+
+
+def run(model: Artifact) -> np.ndarray:
+    opened = open_model(model.model, NATIVE[model.format], threads=1, precision="f32")
+    outputs = [opened.run({"image": image[None]})["output"] for image in IMAGES]
+    opened.close()
+    return np.concatenate(outputs)
+
+
+@every_format
+@pytest.mark.parametrize("spec", [{"group": 32}, {"group": 32, "symmetric": False}, {"group": None}], ids=["groups", "zeros", "channels"])
+def test_weights_on_a_grid_are_stored_bit_for_bit(name: str, spec: dict[str, Any], made: Made, tmp_path: Path) -> None:
+    if name == "tflite" and not spec.get("symmetric", True):
+        pytest.skip("refused, see below")
+    model, weights = made(name, **spec)
+    result = quantize(model, tmp_path / "q", **spec)
+    found = stored(result)
+    assert {"conv", "up", "head"} <= set(found)
+    for layer, value in found.items():
+        np.testing.assert_array_equal(value, weights[layer], err_msg=layer)
+    tolerance = 0.05 if name == "tflite" else 1e-5
+    assert np.abs(run(result) - run(model)).max() < tolerance * np.abs(run(model)).max()
+
+
+@every_format
+def test_other_weights_become_the_nearest_points_of_the_grid(name: str, made: Made, tmp_path: Path) -> None:
+    model, weights = made(name)
+    found = stored(quantize(model, tmp_path / "q", group=32))
+    np.testing.assert_array_equal(found["up"], to_grid(weights["up"], 32).weights())
+    np.testing.assert_array_equal(found["conv"], to_grid(weights["conv"]).weights())
+
+
+@every_format
+def test_groups_that_do_not_divide_a_channel_are_handled_or_told(name: str, made: Made, tmp_path: Path) -> None:
+    result = quantize(made(name)[0], tmp_path / "q", group=32)
+    precision, reason = planned(result)["down"]
+    if name == "tflite":
+        assert (precision, reason) == ("fp32", "172 weights a channel are not whole groups of 32")
+        assert "down" not in stored(result)
+    else:
+        assert precision == "int4"
+        np.testing.assert_array_equal(stored(result)["down"], to_grid(made(name)[1]["down"], 32).weights())
+
+
+@every_format
+def test_the_plan_says_what_is_storage_only(name: str, made: Made, tmp_path: Path) -> None:
+    plan = planned(quantize(made(name)[0], tmp_path / "q", group=32))
+    assert plan["up"] == ("int4", "")
+    if name == "tflite":
+        assert plan["depthwise"] == ("fp32", "LiteRT has no int4 kernel for it")
+    else:
+        assert "stored in 4 bits" in plan["conv"][1]
+        assert plan["depthwise"][0] == "int4"
+
+
+@every_format
+def test_one_scale_a_tensor_is_honoured(name: str, made: Made, tmp_path: Path) -> None:
+    model, weights = made(name)
+    found = stored(quantize(model, tmp_path / "q", granularity="tensor"))
+    np.testing.assert_array_equal(found["up"], to_grid(weights["up"], shared=True).weights())
+
+
+def test_a_file_is_about_an_eighth_of_its_weights(made: Made, tmp_path: Path) -> None:
+    for name in ("onnx", "openvino", "tflite"):
+        model, _ = made(name)
+        weights = 4 * (64 * 172 + (172 * 64 if name != "tflite" else 0))
+        assert model.size - quantize(model, tmp_path / name, group=32).size > 0.7 * weights
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "said"),
+    [
+        ("onnx", {"group": 48}, "no groups of 48"),
+        ("tflite", {"group": 16}, "no groups of 16"),
+        ("tflite", {"symmetric": False}, "no zero points"),
+        ("onnx", {"min_sqnr": 30}, "min_sqnr"),
+    ],
+)
+def test_settings_that_a_format_lacks_are_refused(name: str, spec: dict[str, Any], said: str, made: Made, tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match=said) as problem:
+        quantize(made(name)[0], tmp_path / "q", **spec)
+    assert problem.value.hint
+
+
+def test_one_scale_for_all_and_groups_contradict_each_other() -> None:
+    with pytest.raises(RecipeError, match="granularity"):
+        parse(QuantizationSpec, {"granularity": "tensor", "group": 32}, "quantization")
+
+
+def test_openvino_keeps_whole_groups_of_a_matrix_product_in_four_bits(made: Made, tmp_path: Path) -> None:
+    import openvino
+
+    result = quantize(made("openvino")[0], tmp_path / "q", group=32)
+    compiled = openvino.Core().compile_model(str(result.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    kinds = [str(node.get_rt_info()["primitiveType"].astype(str)) for node in compiled.get_runtime_model().get_ops()]
+    assert sum("i4" in kind for kind in kinds) >= 2
+
+
+@pytest.mark.slow
+def test_the_older_tflite_runtime_refuses_the_file(made: Made, tmp_path: Path) -> None:
+    from edgekit.core.errors import SourceError
+    from edgekit.sessions import ENVIRONMENTS
+
+    result = quantize(made("tflite")[0], tmp_path / "q")
+    host = create(Host, {"use": "venv", "packages": list(ENVIRONMENTS["tflite_runtime"])}, "host")
+    with pytest.raises(SourceError, match="FULLY_CONNECTED' version '12'"):
+        host.open(result.model, "tflite_runtime", RuntimeSettings())
