@@ -21,11 +21,11 @@ class Labels:
         self._first = first
         self._where = where
 
-    def number(self, label: Any, sample: int) -> int | None:
-        """Return the class index of a stored label; None stays None.
+    def number(self, label: Any, sample: int) -> int | np.ndarray | None:
+        """Return the class index of a stored label; None stays None, and so does a sequence of whole numbers where no classes are listed.
 
         Args:
-            label: a class name, a number, or None.
+            label: a class name, a number, the numbers of a sequence [L] (the tokens of a text, say), or None.
             sample: which sample it belongs to, for messages.
 
         Raises:
@@ -42,6 +42,8 @@ class Labels:
             except ValueError:
                 raise self._unknown(name, sample) from None
         array = np.asarray(label)
+        if array.ndim == 1 and array.dtype.kind in "iu" and not self._classes:
+            return array
         if array.shape != () or array.dtype.kind not in "biuf" or array != np.floor(array):
             said = repr(label)[:60]
             raise DataError(f"data set {self._where}: sample {sample} has label {said}, not a class", hint="use one whole number or a name")

@@ -11,7 +11,9 @@ from edgekit.core.artifacts import Batch
 from edgekit.core.plugin import Task
 from edgekit.core.registry import load, names
 
-N, CLASSES = 40, 12
+N, CLASSES, LENGTH = 40, 12, 6
+OF_SEQUENCES = ("causal_lm",)
+"""Tasks whose labels are the tokens of a text, and whose scores at a place are of the next one."""
 Case = tuple[Task, Batch, Batch, list[Any]]
 
 
@@ -19,11 +21,13 @@ Case = tuple[Task, Batch, Batch, list[Any]]
 def case(request: pytest.FixtureRequest) -> Case:
     """A task with outputs of a candidate, of the original, and labels."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, CLASSES, N)
-    original = (rng.normal(size=(N, CLASSES)) + 3 * np.eye(CLASSES)[labels]).astype(np.float32)
-    candidate = original + rng.normal(size=original.shape).astype(np.float32)
     task = load(Task, request.param)()
-    return task, {"output": candidate}, {"output": original}, labels.tolist() if task.labelled else [None] * N
+    labels = rng.integers(0, CLASSES, (N, LENGTH) if request.param in OF_SEQUENCES else N)
+    right = np.eye(CLASSES)[np.roll(labels, -1, axis=1) if request.param in OF_SEQUENCES else labels]
+    original = (rng.normal(size=right.shape) + 3 * right).astype(np.float32)
+    candidate = original + rng.normal(size=original.shape).astype(np.float32)
+    told = list(labels) if request.param in OF_SEQUENCES else labels.tolist()
+    return task, {"output": candidate}, {"output": original}, told if task.labelled else [None] * N
 
 
 def rows_of(case: Case, which: slice = slice(None)) -> np.ndarray:
@@ -84,7 +88,8 @@ def test_groups_and_correctness_fit_the_primary_metric(case: Case) -> None:
     task, rows = case[0], rows_of(case)
     groups, correct = task.groups(rows), task.correct(rows)
     assert task.predictions(rows).shape == (N,)
-    assert (groups is None, correct is None) == (not task.labelled, not task.labelled)
+    assert (groups is None) == (correct is None)
+    assert task.labelled or groups is None
     if correct is not None and groups is not None:
         assert (correct.dtype, groups.tolist()) == (np.bool_, case[3])
         assert task.metrics(rows)[task.primary] == pytest.approx(100 * correct.mean())

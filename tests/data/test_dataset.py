@@ -332,3 +332,15 @@ def test_parts_share_nothing_and_are_the_whole(base: Path, describe: Describe) -
     assert [len(part) for part in data.parted(0.001, seed=0)] == [19, 1]
     with pytest.raises(DataError, match="one sample can't be divided"):
         opened(base, describe(read=READ, rows=[3, 4])).parted(0.5, seed=0)
+
+
+def test_a_sequence_of_numbers_is_a_label_where_no_classes_are_listed(tmp_path: Path) -> None:
+    tokens = np.arange(12).reshape(3, 4)
+    np.savez(tmp_path / "t.npz", x=tokens, y=tokens)
+    text = "schema: 1\nread: {use: npz, path: t.npz, inputs: {ids: x}, labels: y}\n"
+    (tmp_path / "plain.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "classes.yaml").write_text(text + "classes: [a, b]\n", encoding="utf-8")
+    (_, labels) = next(open_dataset("plain.yaml", role="evaluation", base=tmp_path).batches(2))
+    np.testing.assert_array_equal(labels, tokens[:2])
+    with pytest.raises(DataError, match="not a class"):
+        next(open_dataset("classes.yaml", role="evaluation", base=tmp_path).batches(2))
