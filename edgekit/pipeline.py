@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import gate
+from edgekit.bench import RuntimeBench
 from edgekit.candidates import FLOAT, Candidate, plan_candidates
 from edgekit.core.artifacts import Artifact, Checkpoint
 from edgekit.core.machine import this_machine
@@ -16,7 +17,7 @@ from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
 from edgekit.core.report import ModelResult, Report, Status, TargetResult
 from edgekit.core.store import Store
-from edgekit.core.target import Target
+from edgekit.core.target import Backend, Target
 from edgekit.delivery import deliver, free_folder
 from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, provenance
@@ -24,6 +25,7 @@ from edgekit.sessions import NATIVE
 from edgekit.stages import Stages
 
 if TYPE_CHECKING:
+    from edgekit.core.bench import Bench
     from edgekit.core.recipe import Recipe
 
 ORIGINAL = "original"
@@ -61,7 +63,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
 
     stages.disjoint()
     checkpoint = stages.checkpoint(source)
-    improved = _improved(stages, checkpoint, passes, recipe)
+    improved = _improved(stages, checkpoint, passes, recipe, _bench(candidates, progress or Silent()))
     built = [_build(stages, candidate, improved if candidate.passed else checkpoint, recipe) for candidate in candidates]
     field = [_entrant(b, built) for b in built]
     if recipe.measure.enabled:
@@ -89,10 +91,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
 
 def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe: Recipe) -> Built:
     backend = candidate.backend
-    wish: dict[str, Any] = {"use": backend.format}
-    if backend.opset is not None:
-        wish["opset"] = backend.opset
-    model = stages.exported(checkpoint, create(Exporter, wish, "exporters"))
+    model = stages.exported(checkpoint, create(Exporter, _exporter(backend), "exporters"))
     found = stages.verified(model, backend.stand_in or backend.runtime, checkpoint)
     if candidate.quantizer is None:
         return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
@@ -101,7 +100,17 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
     return Built(candidate, stages.quantized(model, quantizer, backend.int8))
 
 
-def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], recipe: Recipe) -> Checkpoint:
+def _bench(candidates: Sequence[Candidate], progress: Progress) -> Bench | None:
+    """What times modules for passes: the first wanted runtime of the first target that can be measured here."""
+    for candidate in candidates:
+        backend, target = candidate.backend, candidate.target
+        if backend.stand_in is None and target.measurable_on(this_machine()):
+            settings = RuntimeSettings(threads=target.threads)
+            return RuntimeBench(create(Exporter, _exporter(backend), "exporters"), backend.runtime, settings, progress=progress)
+    return None
+
+
+def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], recipe: Recipe, bench: Bench | None) -> Checkpoint:
     """Take the checkpoint through the passes; a pass may learn from the original, from what an earlier one made, or from another model."""
     made = {ORIGINAL: checkpoint}
     improved = checkpoint
@@ -113,8 +122,13 @@ def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], re
             taught = made[teacher]
         else:
             taught = stages.checkpoint(open_source(teacher, recipe.base))
-        improved = made[name_of(work)] = stages.improved(improved, work, teacher=taught)
+        improved = made[name_of(work)] = stages.improved(improved, work, teacher=taught, bench=bench)
     return improved
+
+
+def _exporter(backend: Backend) -> dict[str, Any]:
+    """The exporter that writes what a backend reads."""
+    return {"use": backend.format, **({"opset": backend.opset} if backend.opset is not None else {})}
 
 
 def _original(stages: Stages, checkpoint: Checkpoint, target: Target) -> Entrant:

@@ -23,10 +23,12 @@ from edgekit.core.plugin import Context, Exporter, Pass, Plugin, Quantizer, Runt
 from edgekit.core.registry import name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
 from edgekit.core.store import StageKey, Store, code_digest
+from edgekit.core.workplace import remembered
 from edgekit.runner.runtimes import runtime_class, runtime_names
 from edgekit.sessions import FORMATS, NATIVE, host_of, open_session, runtime_packages
 
 if TYPE_CHECKING:
+    from edgekit.core.bench import Bench
     from edgekit.core.datasets import DataSet, DataSets
     from edgekit.core.progress import Progress
     from edgekit.core.quantization import Int8Scheme
@@ -60,8 +62,14 @@ class Stages:
         options = {**_options(source), "auto_class": self._task.auto_class}
         return Checkpoint.load(self._run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
 
-    def improved(self, checkpoint: Checkpoint, work: Pass, *, teacher: Checkpoint | None = None) -> Checkpoint:
+    def improved(self, checkpoint: Checkpoint, work: Pass, *, teacher: Checkpoint | None = None, bench: Bench | None = None) -> Checkpoint:
         """Run one pass: plan, perform, save weights and plan.
+
+        Args:
+            checkpoint: what it starts from.
+            work: the pass.
+            teacher: what it learns from.
+            bench: times modules in the runtime they are meant for.
 
         Raises:
             RecipeError: the pass trains, and the recipe names no training set.
@@ -77,6 +85,8 @@ class Stages:
             "task": digest.of_json([qualified(self._task), _options(self._task), code_digest(qualified(self._task))]),
         }
         options = {**_options(work), "seed": self._recipe.seed}
+        if work.times:
+            options["bench"] = bench.circumstances if bench else None
         key = StageKey("pass", qualified(work), options, inputs, ("torch", *work.requires.values()))
 
         with self._store.scratch(key) as scratch:
@@ -89,10 +99,12 @@ class Stages:
                     training=self._training,
                     task=self._task,
                     teacher=partial(load_module, teacher) if teacher else None,
+                    bench=bench if work.times else None,
                     scratch=scratch,
                 )
-                plan = json.loads(json.dumps(work.plan(module, context)))
+                plan = remembered(scratch / "plan.json", lambda: work.plan(module, context))
                 better = work.perform(module, plan, context)
+                plan = plan if better.plan is None else json.loads(json.dumps(better.plan))
                 for name, content in (("plan", plan), ("record", better.record)):
                     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
                 notes = [f"{name_of(work)}: {note}" for note in better.notes]

@@ -24,6 +24,7 @@ from edgekit.core.schema import Schema
 if TYPE_CHECKING:
     import torch
 
+    from edgekit.core.bench import Bench
     from edgekit.core.report import Report
 
 
@@ -83,6 +84,7 @@ class Context:
         training: samples that passes train on; None where the recipe names none.
         task: what the model is for; None where a stage need not know.
         teacher: loads the model that a distilling pass learns from; None where none was asked for.
+        bench: times modules in the runtime they are meant for; None where no runtime of the targets can be measured here.
         scratch: folder that outlives a killed run, for checkpoints inside a stage; None where there is none.
         scheme: what the target's int8 kernels expect.
         seed: for everything random.
@@ -96,6 +98,7 @@ class Context:
     training: TrainingSet | None = None
     task: Task | None = None
     teacher: Callable[[], torch.nn.Module] | None = None
+    bench: Bench | None = None
     scratch: Path | None = None
     scheme: Int8Scheme | None = None
     seed: int = 0
@@ -134,11 +137,13 @@ class Improvement:
         module: the new module.
         record: what happened on the way (loss and metric by epoch, say), as plain data, kept beside the plan.
         notes: what the report should say of it, one line each.
+        plan: the plan as it ended, where performing it decided more (what to prune after a recovery, say); None for the plan as it was.
     """
 
     module: torch.nn.Module
     record: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    plan: Any = None
 
 
 class Pass(Plugin):
@@ -149,6 +154,11 @@ class Pass(Plugin):
     """
 
     trains: ClassVar[bool] = False
+
+    @property
+    def times(self) -> bool:
+        """Whether it measures latency; its result then holds for the machine and the runtime that it was made on."""
+        return False
 
     @property
     def taught_by(self) -> str | dict[str, Any] | None:
@@ -184,6 +194,14 @@ class Exporter(Plugin):
 
         Raises:
             ExportError: the format can't carry the model; says which operator or property is in the way.
+        """
+
+    @abstractmethod
+    def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write a module in memory below ``out``, as :meth:`export` writes one at rest.
+
+        Raises:
+            ExportError: as there.
         """
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -195,3 +197,20 @@ def _swap_in_steps(work: Path, place: Path) -> None:
 
 def _aside(place: Path) -> str:
     return f".{place.name}.old-"
+
+
+def remembered(file: Path | None, decide: Callable[[], Any]) -> Any:
+    """Return what a killed run decided, or decide and write it down; what was measured for it would not come out the same again.
+
+    Args:
+        file: where it is kept; None for nowhere.
+        decide: returns plain data.
+    """
+    if file is not None and file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))
+    text = json.dumps(decide())
+    if file is not None:
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
+    return json.loads(text)

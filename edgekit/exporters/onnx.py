@@ -44,18 +44,27 @@ class Onnx(Exporter):
         Raises:
             ExportError: an operator has no ONNX form, or the wanted opset can't be had.
         """
+        if checkpoint.kind == "graph":
+            return self._described(self._copied(checkpoint, out), out)
+        return self.write(load_module(checkpoint), out, context)
+
+    def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write ``model.onnx`` from a module in memory.
+
+        Raises:
+            ExportError: as :meth:`export`.
+        """
         import onnx
 
-        if checkpoint.kind == "graph":
-            model = self._copied(checkpoint, out)
-        else:
-            module = load_module(checkpoint)
-            call = example_call(module, context, batch=2)
-            model = self._captured(module, call) if self.opset >= FIRST_CAPTURED_OPSET else self._traced(module, call)
-            name_nodes(model.graph)
-            strip_metadata(model)
-            external = model.ByteSize() > EXTERNAL_DATA_FROM
-            onnx.save(model, out / "model.onnx", save_as_external_data=external, location="model.onnx.data")
+        call = example_call(module, context, batch=2)
+        model = self._captured(module, call) if self.opset >= FIRST_CAPTURED_OPSET else self._traced(module, call)
+        name_nodes(model.graph)
+        strip_metadata(model)
+        external = model.ByteSize() > EXTERNAL_DATA_FROM
+        onnx.save(model, out / "model.onnx", save_as_external_data=external, location="model.onnx.data")
+        return self._described(model, out)
+
+    def _described(self, model: onnx.ModelProto, out: Path) -> Artifact:
         opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
         return Artifact.describe(
             out,

@@ -38,10 +38,18 @@ class OpenVino(Exporter):
             ExportError: an operator has no OpenVINO form; it is named.
         """
         if checkpoint.kind == "graph":
-            model = self._read(checkpoint)
-        else:
-            module = load_module(checkpoint)
-            model = self._traced(module, example_call(module, context, batch=2))
+            return self._saved(self._read(checkpoint), out)
+        return self.write(load_module(checkpoint), out, context)
+
+    def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write ``model.xml`` and ``model.bin`` from a module in memory.
+
+        Raises:
+            ExportError: as :meth:`export`.
+        """
+        return self._saved(self._traced(module, example_call(module, context, batch=2)), out)
+
+    def _saved(self, model: Any, out: Path) -> Artifact:
         openvino_ir.save(model, out)
         return openvino_ir.describe(out, model, "fp32", {})
 

@@ -48,14 +48,21 @@ class TfLite(Exporter):
         Raises:
             ExportError: an operator has no TFLite form, or the checkpoint is a graph of another format.
         """
+        if checkpoint.kind == "module":
+            return self.write(load_module(checkpoint), out, context)
+        if checkpoint.description.get("format") != "tflite":
+            raise ExportError(f"a ready {checkpoint.source} graph does not become TFLite", hint="start from the PyTorch checkpoint")
+        _check(checkpoint.path / checkpoint.description["file"])
+        shutil.copyfile(checkpoint.path / checkpoint.description["file"], out / tflite_model.FILE)
+        return tflite_model.describe(out, "fp32", {})
+
+    def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write ``model.tflite`` from a module in memory.
+
+        Raises:
+            ExportError: as :meth:`export`.
+        """
         file = out / tflite_model.FILE
-        if checkpoint.kind == "graph":
-            if checkpoint.description.get("format") != "tflite":
-                raise ExportError(f"a ready {checkpoint.source} graph does not become TFLite", hint="start from the PyTorch checkpoint")
-            _check(checkpoint.path / checkpoint.description["file"])
-            shutil.copyfile(checkpoint.path / checkpoint.description["file"], file)
-            return tflite_model.describe(out, "fp32", {})
-        module = load_module(checkpoint)
         call = example_call(module, context, batch=1)
         with muted(native=True):
             _convert(module, call, file)

@@ -46,9 +46,16 @@ class Torch(Exporter):
         Raises:
             ExportError: the model can't be traced, fixes an axis that varies, or computes something else as a program.
         """
+        return self.write(load_module(checkpoint), out, context)
+
+    def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write ``model.pt2`` from a module in memory, and compare.
+
+        Raises:
+            ExportError: as :meth:`export`.
+        """
         import torch
 
-        module = load_module(checkpoint)
         call = example_call(module, context, batch=_TRACED)
         program = _traced(module, call)
         _strip(program)
