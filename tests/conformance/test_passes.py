@@ -22,6 +22,8 @@ QUICK = {"epochs": 1, "batch": 40, "held_out": 0.2}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "finetune": {"training": QUICK},
     "distil": {"training": QUICK},
+    "prune": {"macs": 0.7, "steps": 2, "recover": QUICK, "how": {"round_to": 2, "samples": 40}},
+    "sparsify": {"share": 0.5, "recover": QUICK},
     "student": {"arch": "tiny_arch.py:tiny", "arguments": {"width": 4}},
 }
 """What a pass is tried with, where its defaults would take long; paths start from the test's folder."""
@@ -100,6 +102,7 @@ def context(name: str, tiny_data: Path, sentences: Path, checkpoint: Checkpoint)
 def made(work: Pass, checkpoint: Checkpoint, context: Context, out: Path) -> tuple[Improvement, Checkpoint]:
     plan = json.loads(json.dumps(work.plan(load_module(checkpoint), context)))
     better = work.perform(load_module(checkpoint), plan, context)
+    plan = plan if better.plan is None else json.loads(json.dumps(better.plan))
     out.mkdir()
     return better, save_improved(better.module, out, given=checkpoint, step=Step(name_of(work), plan))
 
