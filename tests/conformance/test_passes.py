@@ -25,6 +25,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "prune": {"macs": 0.7, "steps": 2, "recover": QUICK, "how": {"round_to": 2, "samples": 40}},
     "sparsify": {"share": 0.5, "recover": QUICK},
     "student": {"arch": "tiny_arch.py:tiny", "arguments": {"width": 4}},
+    "equalize": {"samples": 20},
 }
 """What a pass is tried with, where its defaults would take long; paths start from the test's folder."""
 TRANSFORMERS = {"drop_layers"}
