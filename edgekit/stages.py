@@ -117,7 +117,9 @@ class Stages:
 
         def make(out: Path) -> None:
             exporter.check_packages()
-            exporter.export(checkpoint, out, self._context(None))
+            model = exporter.export(checkpoint, out, self._context(None))
+            if checkpoint.metadata:
+                model.noted(checkpoint.metadata)
 
         inputs = {"checkpoint": checkpoint.digest, "example": _digest(self._calibration or self._evaluation)}
         return Artifact.load(self._run("export", exporter, _options(exporter), inputs, exporter.packages, make))
@@ -131,7 +133,11 @@ class Stages:
             quantizer.perform(model, quantizer.plan(model, context), out, context)
 
         options = {**_options(quantizer), "scheme": scheme.model_dump() if scheme else None, "seed": self._recipe.seed}
-        inputs = {"model": model.digest, "calibration": _digest(self._calibration) if quantizer.calibrates else ""}
+        inputs = {
+            "model": model.digest,
+            "metadata": digest.of_json(model.metadata),
+            "calibration": _digest(self._calibration) if quantizer.calibrates else "",
+        }
         return Artifact.load(self._run("quantize", quantizer, options, inputs, quantizer.packages, make))
 
     def verified(self, model: Artifact, runtime: str, checkpoint: Checkpoint) -> dict[str, Any]:

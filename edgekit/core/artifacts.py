@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,13 @@ class Checkpoint:
         own = (WEIGHTS, DESCRIPTION, "stage.json", "plan.json", "record.json")
         return sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in own)
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts for later stages that the last pass left in its plan; a further pass makes those of earlier ones void."""
+        plan = self.steps[-1].plan if self.steps else None
+        found: dict[str, Any] = plan.get("metadata", {}) if isinstance(plan, dict) else {}
+        return found
+
     def save(self) -> None:
         """Write the description beside the weights."""
         content = {k: v for k, v in asdict(self).items() if k != "path"}
@@ -176,9 +183,19 @@ class Artifact:
         """Describe the model files in a folder as an artefact and write the description."""
         of_files = digest.of_tree(path, skip=(ARTIFACT, "stage.json", "plan.json"))
         made = Artifact(path, format, file, precision, inputs, outputs, of_files, metadata or {})
-        content = {k: v for k, v in asdict(made).items() if k != "path"}
-        (path / ARTIFACT).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        made.save()
         return made
+
+    def noted(self, metadata: dict[str, Any]) -> Artifact:
+        """Add facts to the description."""
+        made = replace(self, metadata={**self.metadata, **metadata})
+        made.save()
+        return made
+
+    def save(self) -> None:
+        """Write the description beside the model."""
+        content = {k: v for k, v in asdict(self).items() if k != "path"}
+        (self.path / ARTIFACT).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: Path) -> Artifact:

@@ -59,6 +59,36 @@ class Int8Scheme(Schema):
     reduce_range: bool = Field(description="7-bit weights, for x86 kernels that add u8 x s8 pairs in 16 saturating bits.")
 
 
+class TrainedRange(Schema):
+    """The range of a tensor that training found.
+
+    Attributes:
+        name: the module that computes it.
+        low: lower end of its grid, at most 0.
+        high: upper end, at least 0.
+        signature: what it holds on the example, as in :mod:`edgekit.algorithms.recognition`; formats name and arrange tensors differently.
+    """
+
+    name: str
+    low: float
+    high: float
+    signature: tuple[float, float, float, float, float]
+
+
+class Trained(Schema):
+    """What quantization-aware training leaves to quantizers.
+
+    Attributes:
+        granularity: of the weights, which lie on their grid already.
+        weight_bits: bits of this grid.
+        ranges: of activations.
+    """
+
+    granularity: Literal["channel", "tensor"]
+    weight_bits: int
+    ranges: tuple[TrainedRange, ...]
+
+
 class LayerPlan(Schema):
     """What a quantizer decided for one layer."""
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BATCH = 16
 
 
-def captured(module: torch.nn.Module, context: Context) -> torch.export.ExportedProgram:
-    """Capture the graph of what a module computes.
+def captured(module: torch.nn.Module, context: Context, *, any_batch: bool = False) -> torch.export.ExportedProgram:
+    """Capture the graph of what a module computes, for two samples or for any number.
 
     Raises:
         RecipeError: it can't be captured; says why.
@@ -32,7 +32,7 @@ def captured(module: torch.nn.Module, context: Context) -> torch.export.Exported
     call = example_call(module, context, batch=2)
     with muted():
         try:
-            return torch.export.export(module, call.args, call.kwargs)
+            return torch.export.export(module, call.args, call.kwargs, dynamic_shapes=call.dims() if any_batch else None)
         except Exception as problem:
             raise RecipeError(
                 f"which layers follow each other can't be told, for the model's graph can't be captured: {innermost(problem)}",

@@ -16,15 +16,16 @@ from edgekit.algorithms import activations
 from edgekit.algorithms.ranges import INT8, INT8_SYMMETRIC, UINT8, Grid, Histogram, best_range, thinned
 from edgekit.core.errors import QuantizationError
 from edgekit.quantizers._onnx import EXTERNAL_DATA_FROM
+from edgekit.quantizers._trained import first_sample, ranges_of, trained_for
 
 if TYPE_CHECKING:
     import onnx
 
     from edgekit.algorithms.activations import Function
-    from edgekit.core.artifacts import Batch
+    from edgekit.core.artifacts import Artifact, Batch
     from edgekit.core.datasets import DataSet
     from edgekit.core.plugin import Context
-    from edgekit.core.quantization import Int8Scheme, QuantizationSpec
+    from edgekit.core.quantization import Int8Scheme, QuantizationSpec, TrainedRange
 
 CHUNK = 16
 """Calibration samples whose smallest and largest values are in memory at a time."""
@@ -33,16 +34,32 @@ COUNTED = 1_000_000
 
 
 def tensor_ranges(
-    graph: onnx.ModelProto, kinds: Sequence[str], spec: QuantizationSpec, scheme: Int8Scheme, context: Context
+    model: Artifact, graph: onnx.ModelProto, kinds: Sequence[str], spec: QuantizationSpec, scheme: Int8Scheme, context: Context
 ) -> dict[str, Any]:
-    """Run the calibration samples through the graph and return each tensor's range as ONNX Runtime's ``TensorData``.
+    """Return each tensor's range as ONNX Runtime's ``TensorData``: as it was trained, else as calibration samples have it.
 
     Args:
+        model: where the graph comes from.
         graph: float graph with inferred shapes.
         kinds: operators whose inputs and outputs need ranges.
         spec: calibration method and sample count.
         scheme: grid of the activations.
         context: holds the calibration set.
+
+    Raises:
+        QuantizationError: the recipe names no calibration set, or trained ranges fit neither the recipe nor the graph.
+    """
+    from onnxruntime.quantization.calibrate import TensorData
+
+    stand = trained_ranges(model, graph, kinds, spec, context)
+    ranges = calibrated_ranges(graph, kinds, spec, scheme, context)
+    return ranges | {name: TensorData(lowest=np.float32(r.low), highest=np.float32(r.high)) for name, r in stand.items()}
+
+
+def calibrated_ranges(
+    graph: onnx.ModelProto, kinds: Sequence[str], spec: QuantizationSpec, scheme: Int8Scheme, context: Context
+) -> dict[str, Any]:
+    """Run the calibration samples through the graph and return each tensor's range as ONNX Runtime's ``TensorData``.
 
     Raises:
         QuantizationError: the recipe names no calibration set.
@@ -51,6 +68,26 @@ def tensor_ranges(
         if spec.calibration == "mse":
             return _least_error(graph, kinds, spec, scheme, context, Path(folder))
         return _by_library(graph, kinds, spec, context, Path(folder))
+
+
+def trained_ranges(
+    model: Artifact, graph: onnx.ModelProto, kinds: Sequence[str], spec: QuantizationSpec, context: Context
+) -> dict[str, TrainedRange]:
+    """Return the ranges that were trained, by tensor.
+
+    Raises:
+        QuantizationError: they were trained for other weights than the recipe asks for, or for another graph.
+    """
+    trained = trained_for(model, spec)
+    if trained is None:
+        return {}
+    names, inputs = float_tensors(graph, kinds), {value.name for value in graph.graph.input}
+    inner, outputs = [name for name in names if name not in inputs], {value.name for value in graph.graph.output}
+    sample = first_sample(context)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        session = opened(_with_outputs(graph, [name for name in inner if name not in outputs]), Path(folder) / "model.onnx")
+        values = dict(zip(inner, session.run(inner, sample), strict=True))
+    return ranges_of({**values, **{name: array for name, array in sample.items() if name in names}}, trained)
 
 
 def calibration_set(context: Context) -> DataSet:

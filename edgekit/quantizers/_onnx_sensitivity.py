@@ -49,7 +49,7 @@ def with_floats(
     candidates = [layer.layer for layer in plan if layer.precision != FLOAT and layer.operator in COMPUTING]
     with _onnx.quiet(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         graph = _onnx.prepared(model)
-        ranges = tensor_ranges(graph, kinds, spec, scheme, context)
+        ranges = tensor_ranges(model, graph, kinds, spec, scheme, context)
         followers = _followers(graph)
         file = Path(folder) / "model.onnx"
         bench = Bench(calibration_set(context), _runner(graph, file))

@@ -12,8 +12,9 @@ from edgekit.core import tflite_model
 from edgekit.core.artifacts import Artifact
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
-from edgekit.core.quantization import LayerPlan, QuantizationSpec, excluded
+from edgekit.core.quantization import LayerPlan, QuantizationSpec, TrainedRange, excluded
 from edgekit.quantizers._tflite_ranges import LeastError
+from edgekit.quantizers._trained import first_sample, ranges_of, trained_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,10 +157,22 @@ def tensor_ranges(model: Artifact, spec: QuantizationSpec, context: Context) -> 
     for done, (inputs, _) in enumerate(data.batches(1, limit=spec.samples), start=1):
         observer.see(interpreter.run(inputs))
         context.progress.advance(done, total)
-    return {
-        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-        for name, (low, high) in observer.ranges().items()
-    }
+    ranges = observer.ranges() | {name: (found.low, found.high) for name, found in trained_ranges(model, spec, context).items()}
+    return {name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in ranges.items()}
+
+
+def trained_ranges(model: Artifact, spec: QuantizationSpec, context: Context) -> dict[str, TrainedRange]:
+    """Return the ranges that were trained, by tensor.
+
+    Raises:
+        QuantizationError: they were trained for other weights than the recipe asks for, or for another graph.
+    """
+    trained = trained_for(model, spec)
+    if trained is None:
+        return {}
+    with muted(native=True):
+        interpreter = _Interpreter(model)
+    return ranges_of(interpreter.run(first_sample(context)), trained)
 
 
 class _Interpreter:

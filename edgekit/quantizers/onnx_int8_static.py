@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _onnx
-from edgekit.quantizers._onnx_ranges import tensor_ranges
+from edgekit.quantizers._onnx_ranges import tensor_ranges, trained_ranges
 from edgekit.quantizers._onnx_sensitivity import with_floats
+from edgekit.quantizers._trained import marked
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -43,6 +44,10 @@ class OnnxInt8Static(Quantizer):
         from onnxruntime.quantization.registry import QDQRegistry
 
         plan = _onnx.layer_plan(model, list(QDQRegistry), self.precision, self.spec)
+        if "trained" in model.metadata:
+            graph = _onnx.prepared(model)
+            trained = trained_ranges(model, graph, list(QDQRegistry), self.spec, context)
+            plan = marked(plan, [node.name for node in graph.graph.node if node.output[0] in trained])
         if self.spec.min_sqnr is None:
             return plan
         return with_floats(plan, model, self.spec, wanted_scheme(context), self.spec.min_sqnr, context)
@@ -58,7 +63,7 @@ class OnnxInt8Static(Quantizer):
         kept = [layer.layer for layer in plan if layer.precision != self.precision]
         with _onnx.quiet():
             graph = _onnx.prepared(model)
-            ranges = tensor_ranges(graph, kinds, self.spec, scheme, context)
+            ranges = tensor_ranges(model, graph, kinds, self.spec, scheme, context)
             made = _onnx.with_pairs(graph, ranges, kinds, self.spec, scheme, kept=kept)
         return _onnx.write(made, plan, model, out, self.precision)
 

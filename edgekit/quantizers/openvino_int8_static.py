@@ -11,6 +11,8 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _openvino
 from edgekit.quantizers._openvino_sensitivity import with_floats
+from edgekit.quantizers._openvino_trained import layers_with, put_ranges, trained_ranges
+from edgekit.quantizers._trained import marked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +47,12 @@ class OpenVinoInt8Static(Quantizer):
         with muted():
             found = self._quantizable(graph, scheme)
         plan = _openvino.layer_plan(graph, found, self.precision, self.spec, reason="NNCF finds no int8 kernel for it")
+        plan = marked(plan, layers_with(graph, trained_ranges(model, self.spec, context)))
         if self.spec.min_sqnr is None:
             return plan
 
         def quantized(floats: Sequence[str]) -> Any:
-            return self._quantized(openvino_ir.read(model.model), floats, context)
+            return self._quantized(model, floats, context)
 
         return with_floats(plan, model, quantized, self.spec.min_sqnr, _openvino.calibration_set(context), context)
 
@@ -59,14 +62,20 @@ class OpenVinoInt8Static(Quantizer):
         Raises:
             QuantizationError: no calibration samples, or NNCF fails on the model.
         """
-        graph = openvino_ir.read(model.model)
-        names = _openvino.names_of(graph)
-        made = self._quantized(graph, _openvino.kept_in_float(plan, self.precision), context)
+        names = _openvino.names_of(openvino_ir.read(model.model))
+        made = self._quantized(model, _openvino.kept_in_float(plan, self.precision), context)
         return _openvino.write(made, names, plan, model, out, self.precision)
 
-    def _quantized(self, graph: Any, floats: Sequence[str], context: Context) -> Any:
+    def _quantized(self, model: Artifact, floats: Sequence[str], context: Context) -> Any:
+        graph = openvino_ir.read(model.model)
         samples = _openvino.Samples(context, self.spec.samples)
-        settings = self._settings(graph, wanted_scheme(context))
+        scheme = wanted_scheme(context)
+        trained = trained_ranges(model, self.spec, context)
+        made = self._by_library(graph, floats, samples, self._settings(graph, scheme), trained=bool(trained))
+        put_ranges(made, trained, symmetric=scheme.symmetric)
+        return made
+
+    def _by_library(self, graph: Any, floats: Sequence[str], samples: Any, settings: dict[str, Any], *, trained: bool) -> Any:
         with muted(), _openvino.running_statistics():
             import nncf
 
@@ -79,7 +88,7 @@ class OpenVinoInt8Static(Quantizer):
                     ignored_scope=nncf.IgnoredScope(names=list(floats)),
                     preset=settings["preset"],
                     model_type=settings["model_type"],
-                    advanced_parameters=self._advanced(settings),
+                    advanced_parameters=self._advanced(settings, trained=trained),
                 )
             except (RuntimeError, ValueError, nncf.InternalError) as problem:
                 raise QuantizationError(
@@ -128,14 +137,17 @@ class OpenVinoInt8Static(Quantizer):
             hint="use calibration: minmax, percentile or mse, or format onnx",
         )
 
-    def _advanced(self, settings: dict[str, Any]) -> Any:
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    def _advanced(self, settings: dict[str, Any], *, trained: bool) -> Any:
+        """The settings as NNCF takes them; what was trained is left as it is: biases, scales between channels, one range a tensor."""
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 
+        kept = {"disable_bias_correction": True, "smooth_quant_alphas": AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)}
         return AdvancedQuantizationParameters(
             overflow_fix=settings["overflow_fix"],
             weights_quantization_params=settings["weights"],
             activations_quantization_params=settings["activations"],
             activations_range_estimator_params=settings["ranges"],
+            **(kept if trained else {}),
         )
 
     def _quantizable(self, graph: Any, scheme: Int8Scheme) -> set[str]:

@@ -14,6 +14,7 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _tflite
 from edgekit.quantizers._tflite_sensitivity import with_floats
+from edgekit.quantizers._trained import marked
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -70,6 +71,7 @@ class TfLiteInt8Static(Quantizer):
         else:
             wanted = dict.fromkeys(static, self.precision)
         plan = _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it")
+        plan = marked(plan, _tflite.trained_ranges(model, self.spec, context))
         return plan if self.spec.min_sqnr is None else with_floats(plan, model, self.spec, self.spec.min_sqnr, context)
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:

@@ -24,6 +24,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "distil": {"training": QUICK},
     "prune": {"macs": 0.7, "steps": 2, "recover": QUICK, "how": {"round_to": 2, "samples": 40}},
     "sparsify": {"share": 0.5, "recover": QUICK},
+    "qat": {"training": QUICK},
     "student": {"arch": "tiny_arch.py:tiny", "arguments": {"width": 4}},
     "equalize": {"samples": 20},
 }

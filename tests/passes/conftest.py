@@ -29,12 +29,12 @@ splits:
 """
 
 
-@pytest.fixture
-def digits(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Description of 600 digits to learn from and 597 to judge on."""
     import edgekit
 
-    path = tmp_path / "digits-set.yaml"
+    path = tmp_path_factory.mktemp("digits") / "digits-set.yaml"
     stored = Path(edgekit.__file__).parent.parent / "calibration" / "digits.npz"
     path.write_text(DIGITS % stored, encoding="utf-8")
     return path

@@ -20,7 +20,7 @@ from edgekit.core.plugin import Context, Quantizer
 from edgekit.core.progress import Silent
 from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
 from edgekit.core.registry import create
-from edgekit.quantizers._onnx_ranges import following_functions, tensor_ranges
+from edgekit.quantizers._onnx_ranges import calibrated_ranges, following_functions
 
 X86 = Int8Scheme(activations="uint8", symmetric=False, reduce_range=False)
 TENSORRT = Int8Scheme(activations="int8", symmetric=True, reduce_range=False)
@@ -154,7 +154,7 @@ def test_mse_ranges_clip_long_tails_but_never_the_outputs() -> None:
         [numpy_helper.from_array(np.full((3, 1, 1, 1), 2, dtype=np.float32), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    found = tensor_ranges(model, ["Conv"], QuantizationSpec(calibration="mse"), X86, context())
+    found = calibrated_ranges(model, ["Conv"], QuantizationSpec(calibration="mse"), X86, context())
     assert found["doubled"].range_value == (2 * IMAGES.min(), 2 * IMAGES.max())
     assert 0.8 * IMAGES.max() < found["image"].range_value[1] < 0.97 * IMAGES.max()
     assert 0.8 * IMAGES.min() > found["image"].range_value[0] > 0.97 * IMAGES.min()
