@@ -10,6 +10,8 @@ from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _onnx
 
 if TYPE_CHECKING:
+    import onnx
+
     from edgekit.core.artifacts import Artifact
     from edgekit.core.plugin import Context
     from edgekit.core.quantization import LayerPlan
@@ -45,4 +47,13 @@ class OnnxFp16(Quantizer):
             _onnx.named_nodes(graph)
             kept = [layer.layer for layer in plan if layer.precision != self.precision]
             half = convert_float_to_float16(graph, keep_io_types=True, node_block_list=kept, disable_shape_infer=False)
+            _drop_twins(half)
         return _onnx.write(half, plan, model, out, self.precision)
+
+
+def _drop_twins(graph: onnx.ModelProto) -> None:
+    """Keep one of equal casts: the converter makes one for each layer in float that reads a value, all under one name."""
+    kept = {(node.output[0] if node.op_type == "Cast" else index): node for index, node in enumerate(graph.graph.node)}
+    nodes = list(kept.values())
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)

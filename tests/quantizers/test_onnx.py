@@ -168,3 +168,26 @@ def test_nothing_to_quantize_is_an_error(model: Artifact, tmp_path: Path) -> Non
 def test_same_inputs_give_the_same_bytes(model: Artifact, tmp_path: Path) -> None:
     digests = {quantize("onnx_int8_static", model, tmp_path / str(i)).digest for i in range(2)}
     assert len(digests) == 1
+
+
+def test_half_precision_beside_two_layers_in_float_still_loads(tmp_path: Path) -> None:
+    """The library's converter casts a value once for each float layer that reads it, under one name, which no runtime loads."""
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["b"], "left"),
+        helper.make_node("Neg", ["a"], ["c"], "right"),
+        helper.make_node("Add", ["b", "c"], ["y"], "sum"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    graph = helper.make_graph(nodes, "fork", ends[:1], ends[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+    specs = tuple(TensorSpec(name, "float32", ("batch", 4)) for name in "xy")
+    model = Artifact.describe(folder, format="onnx", file="model.onnx", precision="fp32", inputs=specs[:1], outputs=specs[1:])
+    quantizer = create(Quantizer, {"use": "onnx_fp16", "spec": {"exclude": ["left", "right"]}}, "q")
+    (tmp_path / "half").mkdir()
+    made = quantizer.perform(model, quantizer.plan(model, Context(example={})), tmp_path / "half", Context(example={}))
+    x = np.array([[-1, 2, -3, 4]], np.float32)
+    np.testing.assert_allclose(onnxruntime.InferenceSession(made.model).run(None, {"x": x})[0], np.maximum(x, 0) - x)
