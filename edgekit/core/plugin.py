@@ -20,6 +20,7 @@ from edgekit.core.errors import MissingPackageError, RecipeError
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
 from edgekit.core.schema import Schema
+from edgekit.core.trials import Trials, each_layer
 
 if TYPE_CHECKING:
     import torch
@@ -227,6 +228,10 @@ class Quantizer(Plugin):
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the quantized model below ``out``."""
 
+    def trials(self, model: Artifact, plan: list[LayerPlan], context: Context) -> Trials:
+        """Make ready to perform many variants of a plan; by default each anew, and any layer may stay in float."""
+        return Trials(plan, lambda variant, out: self.perform(model, variant, out, context), each_layer(plan))
+
 
 class Session(ABC):
     """A loaded model, wherever it runs."""
@@ -332,6 +337,16 @@ class Task(Plugin):
     @abstractmethod
     def metrics(self, observations: np.ndarray) -> dict[str, float]:
         """Compute all metrics from observations [N, C], in percent where they are shares."""
+
+    def likely_loss(self, outputs: Batch, original: Batch) -> float:
+        """Return how many points of the primary metric are likely lost, told without labels from the original's outputs [N, ...].
+
+        Here, how far the outputs turn away: 100 points times one minus their cosine. Tasks whose outputs are class scores know better.
+        """
+        pairs = [(outputs[name].reshape(len(value), -1), value.reshape(len(value), -1)) for name, value in original.items()]
+        mine, wanted = (np.concatenate(side, axis=1).astype(np.float64) for side in zip(*pairs, strict=True))
+        norms = np.linalg.norm(mine, axis=1) * np.linalg.norm(wanted, axis=1)
+        return float(100 * (1 - (mine * wanted).sum(axis=1) / np.maximum(norms, 1e-30)).mean())
 
     @abstractmethod
     def predictions(self, observations: np.ndarray) -> np.ndarray:

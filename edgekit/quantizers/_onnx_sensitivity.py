@@ -50,7 +50,7 @@ def with_floats(
     with _onnx.quiet(), tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         graph = _onnx.prepared(model)
         ranges = tensor_ranges(model, graph, kinds, spec, scheme, context)
-        followers = _followers(graph)
+        following = followers(graph)
         file = Path(folder) / "model.onnx"
         bench = Bench(calibration_set(context), _runner(graph, file))
 
@@ -63,13 +63,13 @@ def with_floats(
             candidates,
             wanted,
             context,
-            alone=lambda layer: noise(only=[layer, *followers.get(layer, ())]),
+            alone=lambda layer: noise(only=[layer, *following.get(layer, ())]),
             together=lambda floats: noise(floats=floats),
-            along=lambda floats: {name: f"follows {layer}" for layer in floats for name in followers.get(layer, ())},
+            along=lambda floats: {name: f"follows {layer}" for layer in floats for name in following.get(layer, ())},
         )
 
 
-def _followers(graph: onnx.ModelProto) -> dict[str, list[str]]:
+def followers(graph: onnx.ModelProto) -> dict[str, list[str]]:
     """Removable activations by the layer that they alone follow."""
     readers = Counter(name for node in graph.graph.node for name in node.input)
     readers.update(value.name for value in graph.graph.output)

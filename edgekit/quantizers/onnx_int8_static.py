@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
-from edgekit.quantizers import _onnx
+from edgekit.quantizers import _onnx, _onnx_trials
 from edgekit.quantizers._onnx_ranges import tensor_ranges, trained_ranges
 from edgekit.quantizers._onnx_sensitivity import with_floats
 from edgekit.quantizers._trained import marked
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
     from edgekit.core.plugin import Context
     from edgekit.core.quantization import Int8Scheme, LayerPlan
+    from edgekit.core.trials import Trials
 
 
 class OnnxInt8Static(Quantizer):
@@ -66,6 +67,14 @@ class OnnxInt8Static(Quantizer):
             ranges = tensor_ranges(model, graph, kinds, self.spec, scheme, context)
             made = _onnx.with_pairs(graph, ranges, kinds, self.spec, scheme, kept=kept)
         return _onnx.write(made, plan, model, out, self.precision)
+
+    def trials(self, model: Artifact, plan: list[LayerPlan], context: Context) -> Trials:
+        """Calibrate once for many variants of a plan.
+
+        Raises:
+            QuantizationError: no calibration samples, or a target without int8 kernels for this format.
+        """
+        return _onnx_trials.trials(model, plan, self.spec, wanted_scheme(context), context, self.precision)
 
 
 def wanted_scheme(context: Context) -> Int8Scheme:

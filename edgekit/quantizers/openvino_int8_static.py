@@ -9,7 +9,7 @@ from edgekit.core import openvino_ir
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
-from edgekit.quantizers import _openvino
+from edgekit.quantizers import _openvino, _openvino_trials
 from edgekit.quantizers._openvino_sensitivity import with_floats
 from edgekit.quantizers._openvino_trained import layers_with, put_ranges, trained_ranges
 from edgekit.quantizers._trained import marked
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
     from edgekit.core.plugin import Context
     from edgekit.core.quantization import Int8Scheme, LayerPlan
+    from edgekit.core.trials import Trials
 
 
 class OpenVinoInt8Static(Quantizer):
@@ -65,6 +66,15 @@ class OpenVinoInt8Static(Quantizer):
         names = _openvino.names_of(openvino_ir.read(model.model))
         made = self._quantized(model, _openvino.kept_in_float(plan, self.precision), context)
         return _openvino.write(made, names, plan, model, out, self.precision)
+
+    def trials(self, model: Artifact, plan: list[LayerPlan], context: Context) -> Trials:
+        """Run NNCF once for many variants of a plan; a layer in float is as it was before.
+
+        Raises:
+            QuantizationError: no calibration samples, or a target without int8 kernels for this format.
+        """
+        made = self._quantized(model, _openvino.kept_in_float(plan, self.precision), context)
+        return _openvino_trials.trials(model, plan, made, self.precision)
 
     def _quantized(self, model: Artifact, floats: Sequence[str], context: Context) -> Any:
         graph = openvino_ir.read(model.model)

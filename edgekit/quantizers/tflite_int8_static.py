@@ -12,7 +12,7 @@ from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
 from edgekit.core.errors import QuantizationError
 from edgekit.core.plugin import Quantizer
-from edgekit.quantizers import _tflite
+from edgekit.quantizers import _tflite, _tflite_trials
 from edgekit.quantizers._tflite_sensitivity import with_floats
 from edgekit.quantizers._trained import marked
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
     from edgekit.core.plugin import Context
     from edgekit.core.quantization import LayerPlan
+    from edgekit.core.trials import Trials
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 PRODUCTS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
@@ -85,3 +86,11 @@ class TfLiteInt8Static(Quantizer):
         with muted(native=True):
             made = _tflite.quantize(model, plan, self.spec, ranges)
         return _tflite.write(made, plan, model, out, self.precision)
+
+    def trials(self, model: Artifact, plan: list[LayerPlan], context: Context) -> Trials:
+        """Calibrate once for many variants of a plan.
+
+        Raises:
+            QuantizationError: no calibration samples, or a target without int8 kernels for this format.
+        """
+        return _tflite_trials.trials(model, plan, self.spec, context, self.precision)

@@ -255,3 +255,25 @@ def test_granularity_is_honoured_or_refused(name: str, exported: Exported, quant
     made, _ = quantize(name, model, tmp_path, granularity="tensor")
     if load(Quantizer, name).precision != "fp16":
         assert made.digest != quantized(name)[0].digest
+
+
+@every_quantizer
+def test_trials_make_what_the_plan_says_from_one_preparation(name: str, exported: Exported, quantized: Quantized, tmp_path: Path) -> None:
+    quantizer = create(Quantizer, name, "quantizer")
+    model = exported(quantizer.accepts)
+    context = Context(example={}, calibration=Samples(), scheme=SCHEMES[model.format])  # type: ignore[arg-type]
+    trials = quantizer.trials(model, quantizer.plan(model, context), context)
+    assert "head" in trials.choices
+    (tmp_path / "all").mkdir()
+    made, plan = quantized(name)
+    assert trials.make(trials.without(()), tmp_path / "all").digest == made.digest
+    assert trials.without(()) == plan
+    alone = trials.alone("head")
+    assert [row.layer for row in alone if row.precision != "fp32"] == ["head"]
+    others = [choice for choice in trials.choices if choice != "head"]
+    variants = [alone, trials.without(others)] if others else [alone]
+    for number, variant in enumerate(variants):
+        (tmp_path / str(number)).mkdir()
+        right, found = run(model), run(trials.make(variant, tmp_path / str(number)))
+        assert np.sqrt(((found - right) ** 2).mean() / (right**2).mean()) < 0.08
+        assert next(row for row in variant if row.layer == "head").precision == load(Quantizer, name).precision

@@ -97,3 +97,12 @@ def test_groups_and_correctness_fit_the_primary_metric(case: Case) -> None:
 
 def test_formats_with_dynamic_int8_exist(case: Case) -> None:
     assert case[0].dynamic_int8 <= {"onnx", "openvino", "tflite"}
+
+
+def test_what_is_likely_lost_grows_with_the_distance_from_the_original(case: Case) -> None:
+    task, _, original, _ = case
+    noise = np.random.default_rng(4).normal(size=original["output"].shape)
+    losses = [task.likely_loss({"output": original["output"] + size * noise}, original) for size in (0, 0.1, 1, 100)]
+    assert losses[0] == pytest.approx(0, abs=1e-6)
+    assert losses == sorted(losses)
+    assert losses[3] > 20
