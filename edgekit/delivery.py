@@ -75,7 +75,7 @@ def deliver(report: Report, recipe: Recipe, artifacts: Mapping[str, Artifact], o
 
 
 def _copy(artifact: Artifact, folder: Path) -> None:
-    for path in [*artifact.files, artifact.path / "plan.json"]:
+    for path in [*artifact.files, artifact.path / "plan.json", artifact.path / "search.json"]:
         if path.is_file():
             destination = folder / path.relative_to(artifact.path)
             destination.parent.mkdir(parents=True, exist_ok=True)

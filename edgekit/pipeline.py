@@ -21,6 +21,7 @@ from edgekit.core.target import Backend, Target
 from edgekit.delivery import deliver, free_folder
 from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, provenance
+from edgekit.search import precision
 from edgekit.sessions import NATIVE
 from edgekit.stages import Stages
 
@@ -97,7 +98,12 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
         return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
     spec = recipe.quantization_by_format.get(backend.format, recipe.quantization)
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
-    return Built(candidate, stages.quantized(model, quantizer, backend.int8))
+    if not quantizer.spec.accuracy_aware:
+        return Built(candidate, stages.quantized(model, quantizer, backend.int8))
+    runtime, settings = backend.stand_in or backend.runtime, RuntimeSettings(threads=candidate.target.threads)
+    timed = backend.stand_in is None and candidate.target.measurable_on(this_machine())
+    made = stages.assigned(model, quantizer, backend.int8, runtime, settings, timed=timed)
+    return Built(candidate, made, precision.summary(made))
 
 
 def _bench(candidates: Sequence[Candidate], progress: Progress) -> Bench | None:

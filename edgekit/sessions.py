@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.core.errors import SourceError
 from edgekit.core.plugin import Host, RuntimeSettings, Session
 from edgekit.core.registry import create
 from edgekit.core.store import package_version
@@ -39,3 +40,21 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     """Versions of the installed ones among some distributions."""
     found = {name: package_version(name) for name in names}
     return {name: version for name, version in found.items() if version != "absent"}
+
+
+def companions(file: Path) -> list[str]:
+    """Names of the files that belong to a model file, relative to it.
+
+    Raises:
+        SourceError: the weights beside an OpenVINO model are missing.
+    """
+    if file.suffix == ".onnx":
+        from edgekit.sources.onnx import external_files, read_graph
+
+        return external_files(read_graph(file), file)
+    if file.suffix != ".xml":
+        return []
+    weights = file.with_suffix(".bin")
+    if not weights.is_file():
+        raise SourceError(f"{file}: its weights {weights.name} are missing", hint=f"put {weights.name} beside the model")
+    return [weights.name]

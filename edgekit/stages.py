@@ -25,7 +25,7 @@ from edgekit.core.report import Memory, Size, StageRecord
 from edgekit.core.store import StageKey, Store, code_digest
 from edgekit.core.workplace import remembered
 from edgekit.runner.runtimes import runtime_class, runtime_names
-from edgekit.sessions import FORMATS, NATIVE, host_of, open_session, runtime_packages
+from edgekit.sessions import FORMATS, NATIVE, companions, host_of, open_session, runtime_packages
 
 if TYPE_CHECKING:
     from edgekit.core.bench import Bench
@@ -82,7 +82,7 @@ class Stages:
             "calibration": _digest(self._calibration),
             "training": _digest(self._training) if work.trains else "",
             "teacher": teacher.digest if teacher else "",
-            "task": digest.of_json([qualified(self._task), _options(self._task), code_digest(qualified(self._task))]),
+            "task": self._task_digest,
         }
         options = {**_options(work), "seed": self._recipe.seed}
         if work.times:
@@ -139,6 +139,25 @@ class Stages:
             "calibration": _digest(self._calibration) if quantizer.calibrates else "",
         }
         return Artifact.load(self._run("quantize", quantizer, options, inputs, quantizer.packages, make))
+
+    def assigned(
+        self, model: Artifact, quantizer: Quantizer, scheme: Int8Scheme | None, runtime: str, settings: RuntimeSettings, *, timed: bool
+    ) -> Artifact:
+        """Change precision as far as the budget's ``max_drop`` allows, found by search; ``timed`` where latencies here are the target's."""
+        from edgekit.search import precision
+
+        def make(out: Path) -> None:
+            quantizer.check_packages()
+            context = replace(self._context(scheme), training=self._training, task=self._task)
+            opened = partial(open_session, runtime=runtime, settings=settings, fresh=False)
+            precision.assign(model, quantizer, context, out, max_drop=self._recipe.budget.max_drop, opened=opened, timed=timed)
+
+        machine = timed and this_machine().model_dump(mode="json")
+        options = {**_options(quantizer), "runtime": runtime, **asdict(settings), "machine": machine, "seed": self._recipe.seed}
+        options |= {"scheme": scheme and scheme.model_dump(), "max_drop": self._recipe.budget.max_drop}
+        inputs = {"model": model.digest, "calibration": _digest(self._calibration), "training": _digest(self._training)}
+        inputs |= {"task": self._task_digest, "search": code_digest("search")}
+        return Artifact.load(self._run("search", quantizer, options, inputs, (*quantizer.packages, *_packages(runtime)), make))
 
     def verified(self, model: Artifact, runtime: str, checkpoint: Checkpoint) -> dict[str, Any]:
         """Compare an export with the model it was made from on real inputs; a mismatch is an error."""
@@ -246,17 +265,17 @@ class Stages:
         fitting = [name for name in runtime_names() if found == runtime_class(name).FORMAT]
         if chosen not in fitting:
             raise RecipeError(f"runtime {chosen!r} does not load {file.name}", hint=f"use one of: {', '.join(fitting)}")
-        companions = _companions(file)
+        others = companions(file)
 
         def make(out: Path) -> None:
-            for name in (file.name, *companions):
+            for name in (file.name, *others):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.parent / name, out / name)
             with open_session(out / file.name, chosen, RuntimeSettings(), fresh=False) as session:
                 sides = session.inputs, session.outputs
             Artifact.describe(out, format=found, file=file.name, precision="as given", inputs=sides[0], outputs=sides[1])
 
-        inputs = {name: digest.of_file(file.parent / name) for name in (file.name, *companions)}
+        inputs = {name: digest.of_file(file.parent / name) for name in (file.name, *others)}
         return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
 
     def disjoint(self) -> None:
@@ -269,6 +288,10 @@ class Stages:
                 inputs = {"calibration": _digest(data), "evaluation": _digest(evaluation)}
                 make = partial(_check_disjoint, data, evaluation)
                 self._run("check", "data", {}, inputs, (), make, f"that {role} and evaluation share no sample")
+
+    @cached_property
+    def _task_digest(self) -> str:
+        return digest.of_json([qualified(self._task), _options(self._task), code_digest(qualified(self._task))])
 
     @cached_property
     def _samples(self) -> DataSet:
@@ -350,20 +373,6 @@ class Stages:
         seconds = round(time.perf_counter() - began, 3)
         self.records.append(StageRecord(stage=key.stage, plugin=key.plugin, key=result.key, cached=result.cached, seconds=seconds))
         return result.path
-
-
-def _companions(file: Path) -> list[str]:
-    """Names of the files that belong to a model file, relative to it."""
-    if file.suffix == ".onnx":
-        from edgekit.sources.onnx import external_files, read_graph
-
-        return external_files(read_graph(file), file)
-    if file.suffix != ".xml":
-        return []
-    weights = file.with_suffix(".bin")
-    if not weights.is_file():
-        raise SourceError(f"{file}: its weights {weights.name} are missing", hint=f"put {weights.name} beside the model")
-    return [weights.name]
 
 
 def _packages(*runtimes: str) -> tuple[str, ...]:

@@ -64,10 +64,20 @@ def worth_racing(layers: Sequence[str], order: Sequence[str], count: int) -> lis
         layer is always left out.
     """
     needed = frozenset(order[:count])
-    found = [needed, *(frozenset(order[: count + more]) for more in FURTHER), _filled(layers, needed), _widened(layers, needed)]
-    found.append(_filled(layers, found[-1]))
-    distinct = dict.fromkeys(kept for kept in found if len(kept) < len(layers))
-    return sorted(distinct, key=len)
+    found = [needed, *(frozenset(order[: count + more]) for more in FURTHER), *grown(layers, needed)]
+    return sorted(dict.fromkeys(kept for kept in found if len(kept) < len(layers)), key=len)
+
+
+def grown(layers: Sequence[str], kept: frozenset[str]) -> list[frozenset[str]]:
+    """Sets of layers in float that a set can grow to where it stands: its gaps filled, its neighbours added; never all layers.
+
+    Args:
+        layers: in the order of the graph.
+        kept: those in float.
+    """
+    wide = _widened(layers, kept)
+    found = dict.fromkeys((_filled(layers, kept), wide, _filled(layers, wide)))
+    return [larger for larger in found if kept < larger and len(larger) < len(layers)]
 
 
 def stranded(nodes: Sequence[Node], integer: Collection[str], weighted: Collection[str], floats: Collection[str]) -> set[str]:

@@ -112,8 +112,8 @@ PAIRINGS = 32
 """Samples whose noise is laid on each sample's scores."""
 
 
-def likely_loss(scores: np.ndarray, original: np.ndarray) -> float:
-    """Percent of the right predictions that changed scores [N, C] are likely to lose, if the original's probabilities are the truth.
+def likely_losses(scores: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Percent of the right predictions that each sample's scores [N, C] are likely to lose, if the original's probabilities are the truth.
 
     A prediction that changes between two classes that are almost as likely costs almost nothing; one that leaves a sure class costs all
     of it. It is a share, since samples without labels may be foreign to the classes, and little is sure of them. Each sample is judged
@@ -128,4 +128,4 @@ def likely_loss(scores: np.ndarray, original: np.ndarray) -> float:
         np.where(np.roll(broken, turn), best, best - chances[rows, (original + np.roll(noise, turn, axis=0)).argmax(axis=1)])
         for turn in range(min(PAIRINGS, len(chances)))
     ]
-    return float(100 * np.mean(losses) / best.mean())
+    return np.asarray(100 * np.mean(losses, axis=0) / best.mean())

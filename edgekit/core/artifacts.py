@@ -23,6 +23,8 @@ Batch = dict[str, np.ndarray]
 DESCRIPTION = "checkpoint.json"
 ARTIFACT = "artifact.json"
 WEIGHTS = "model.safetensors"
+RECORDS = (ARTIFACT, "stage.json", "plan.json", "search.json")
+"""Files beside a model that tell of it and do not belong to it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Artifact:
     @property
     def files(self) -> list[Path]:
         """Every file that has to travel with the model."""
-        return sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in (ARTIFACT, "stage.json", "plan.json"))
+        return sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in RECORDS)
 
     @property
     def size(self) -> int:
@@ -181,7 +183,7 @@ class Artifact:
         metadata: dict[str, Any] | None = None,
     ) -> Artifact:
         """Describe the model files in a folder as an artefact and write the description."""
-        of_files = digest.of_tree(path, skip=(ARTIFACT, "stage.json", "plan.json"))
+        of_files = digest.of_tree(path, skip=RECORDS)
         made = Artifact(path, format, file, precision, inputs, outputs, of_files, metadata or {})
         made.save()
         return made

@@ -338,15 +338,15 @@ class Task(Plugin):
     def metrics(self, observations: np.ndarray) -> dict[str, float]:
         """Compute all metrics from observations [N, C], in percent where they are shares."""
 
-    def likely_loss(self, outputs: Batch, original: Batch) -> float:
-        """Return how many points of the primary metric are likely lost, told without labels from the original's outputs [N, ...].
+    def likely_losses(self, outputs: Batch, original: Batch) -> np.ndarray:
+        """Return the points of the primary metric that each sample [N] is likely to lose, told without labels from the original's outputs.
 
         Here, how far the outputs turn away: 100 points times one minus their cosine. Tasks whose outputs are class scores know better.
         """
         pairs = [(outputs[name].reshape(len(value), -1), value.reshape(len(value), -1)) for name, value in original.items()]
         mine, wanted = (np.concatenate(side, axis=1).astype(np.float64) for side in zip(*pairs, strict=True))
         norms = np.linalg.norm(mine, axis=1) * np.linalg.norm(wanted, axis=1)
-        return float(100 * (1 - (mine * wanted).sum(axis=1) / np.maximum(norms, 1e-30)).mean())
+        return np.asarray(100 * (1 - (mine * wanted).sum(axis=1) / np.maximum(norms, 1e-30)))
 
     @abstractmethod
     def predictions(self, observations: np.ndarray) -> np.ndarray:

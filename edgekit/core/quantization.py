@@ -44,6 +44,10 @@ class QuantizationSpec(Schema):
     )
     symmetric: bool = Field(True, description="Whether zero is the middle of a group's range, for int4 only; else it has a zero point.")
 
+    accuracy_aware: bool = Field(
+        False, description="Keep as many layers in float as the budget's max_drop needs, judged on samples that calibration did not see."
+    )
+
     @model_validator(mode="after")
     def _one_scale_or_groups(self) -> QuantizationSpec:
         if self.granularity == "tensor" and self.group is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.metrics import label_ranks
-from edgekit.algorithms.scores import class_indices, class_scores, cross_entropy, likely_loss, pick, softened_divergence
+from edgekit.algorithms.scores import class_indices, class_scores, cross_entropy, likely_losses, pick, softened_divergence
 from edgekit.core.artifacts import Batch
 from edgekit.core.plugin import Task
 
@@ -39,10 +39,10 @@ class ImageClassification(Task):
         """Divergence of softened class distributions (Hinton et al. 2015, arXiv:1503.02531)."""
         return softened_divergence(outputs, taught, self.output, temperature)
 
-    def likely_loss(self, outputs: Batch, original: Batch) -> float:
+    def likely_losses(self, outputs: Batch, original: Batch) -> np.ndarray:
         """Probability that changed predictions lose, by the original's own probabilities, in points."""
         name = pick(original, self.output)
-        return likely_loss(outputs[name], original[name])
+        return likely_losses(outputs[name], original[name])
 
     def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:
         """Return label, predicted class, place of the label among the scores, and number of classes: [N, 4].

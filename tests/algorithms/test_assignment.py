@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.algorithms.assignment import Node, fewest, stranded, worth_racing
+from edgekit.algorithms.assignment import Node, fewest, grown, stranded, worth_racing
 
 
 @pytest.mark.parametrize("answer", [1, 2, 3, 7, 8, 30, 31])
@@ -33,6 +33,14 @@ def test_assignments_around_the_needed_one_are_raced() -> None:
     assert all(frozenset("bd") <= kept < frozenset(layers) for kept in found)
     assert len(found) == len(set(found))
     assert [len(kept) for kept in found] == sorted(len(kept) for kept in found)
+
+
+def test_a_set_grows_where_it_stands() -> None:
+    layers = list("abcdefgh")
+    assert grown(layers, frozenset("be")) == [frozenset("bcde"), frozenset("abcdef")]
+    assert grown(layers, frozenset("bf")) == [frozenset("abcefg"), frozenset("abcdefg")]
+    assert grown(layers, frozenset()) == []
+    assert grown(layers, frozenset("abcdefg")) == []
 
 
 def test_something_is_always_left_in_integers() -> None:

@@ -102,7 +102,9 @@ def test_formats_with_dynamic_int8_exist(case: Case) -> None:
 def test_what_is_likely_lost_grows_with_the_distance_from_the_original(case: Case) -> None:
     task, _, original, _ = case
     noise = np.random.default_rng(4).normal(size=original["output"].shape)
-    losses = [task.likely_loss({"output": original["output"] + size * noise}, original) for size in (0, 0.1, 1, 100)]
+    changed = [{"output": original["output"] + size * noise} for size in (0, 0.1, 1, 100)]
+    losses = [float(task.likely_losses(outputs, original).mean()) for outputs in changed]
+    assert task.likely_losses(changed[1], original).shape == (N,)
     assert losses[0] == pytest.approx(0, abs=1e-6)
     assert losses == sorted(losses)
     assert losses[3] > 20
