@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from edgekit.algorithms.layers import Channels
+from edgekit.algorithms.layers import Channels, layer_of
 
 if TYPE_CHECKING:
     import torch
@@ -155,8 +155,3 @@ def _columns(weight: torch.Tensor, channels: int) -> torch.Tensor:
     """View weights [O, I / groups, ...] as [groups, O / groups, channels / groups, entries that read one channel]."""
     groups = max(1, channels // weight.shape[1])
     return weight.reshape(groups, len(weight) // groups, channels // groups, -1)
-
-
-def layer_of(module: torch.nn.Module, name: str) -> torch.nn.Conv2d:
-    """A convolution or linear layer by its dotted name; all that is used of it both have."""
-    return cast("torch.nn.Conv2d", module.get_submodule(name))

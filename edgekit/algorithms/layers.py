@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,18 @@ def calls(program: torch.export.ExportedProgram, module: torch.nn.Module) -> lis
         if kind == "weight" and isinstance(owner, kinds) and len(weight.users) == 1 and owners[id(owner.weight)] == 1:
             found.append(Call(layer, node))
     return found
+
+
+def layer_of(module: torch.nn.Module, name: str) -> torch.nn.Conv2d:
+    """A convolution or linear layer by its dotted name; all that is used of it both have."""
+    return cast("torch.nn.Conv2d", module.get_submodule(name))
+
+
+def is_linear(layer: torch.nn.Module) -> bool:
+    """Whether a layer is linear, so that channels come last in what it reads and gives, instead of after the samples."""
+    from torch import nn
+
+    return isinstance(layer, nn.Linear)
 
 
 def operator(node: Node) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgekit.algorithms.equalization import equalized, layer_of, pull_of, rescale
+from edgekit.algorithms.equalization import equalized, pull_of, rescale
 from edgekit.algorithms.folding import fold, restructured
-from edgekit.algorithms.layers import Channels, channel_groups
+from edgekit.algorithms.layers import Channels, channel_groups, is_linear, layer_of
 from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Improvement, Pass
 from edgekit.passes._deployed import captured, folded, folds_of, read_folds, run
@@ -89,7 +89,7 @@ class Equalize(Pass):
 
             def look(layer: torch.nn.Module, inputs: Any, index: int = index) -> None:
                 values = inputs[0].detach().abs()
-                if not isinstance(layer, torch.nn.Linear):
+                if not is_linear(layer):
                     values = values.movedim(1, -1)
                 channels = values.reshape(-1, len(seen[index]), values.shape[-1] // len(seen[index]))
                 seen[index] = torch.maximum(seen[index], channels.amax((0, 2)))

@@ -27,6 +27,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "qat": {"training": QUICK},
     "student": {"arch": "tiny_arch.py:tiny", "arguments": {"width": 4}},
     "equalize": {"samples": 20},
+    "bias_correct": {"samples": 20},
+    "adaround": {"samples": 20, "iterations": 50},
 }
 """What a pass is tried with, where its defaults would take long; paths start from the test's folder."""
 TRANSFORMERS = {"drop_layers"}
