@@ -75,7 +75,7 @@ class RuntimeBench(Bench):
                 out.mkdir()
                 artifact = self.exporter.write(module, out, Context(example=one))
                 contestants.append(latency.Contestant(str(index), artifact.model, self.runtime, self.settings, host))
-            timings = latency.race(contestants, one, self.measuring, self.progress)
+            timings = latency.race(contestants, one, self.measuring, self.progress, alive=len(contestants))
         for timing in timings.values():
             if not timing.rounds:
                 raise HostError(f"a variant of the network does not run in {self.runtime}: {timing.reason}", hint="aim at macs instead")

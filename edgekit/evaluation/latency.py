@@ -91,7 +91,9 @@ class Timing:
         return Timing(**{**content, "rounds": tuple(tuple(r) for r in content["rounds"])})
 
 
-def race(contestants: Sequence[Contestant], inputs: Batch, measuring: Measuring, progress: Progress) -> dict[str, Timing]:
+def race(
+    contestants: Sequence[Contestant], inputs: Batch, measuring: Measuring, progress: Progress, *, alive: int = ALIVE
+) -> dict[str, Timing]:
     """Time models against each other in interleaved rounds.
 
     Each runs until its times are stable; then, round by round and in an order that rotates, each runs for at least
@@ -102,10 +104,11 @@ def race(contestants: Sequence[Contestant], inputs: Batch, measuring: Measuring,
         inputs: one sample, the same for all.
         measuring: rounds and their length.
         progress: told how many turns are done.
+        alive: processes kept at once; hosts that start none can keep all.
     """
     load = load_average()
     with ExitStack() as closing:
-        lanes = [_Lane(c, keep=len(contestants) <= ALIVE or i < ALIVE - 1) for i, c in enumerate(contestants)]
+        lanes = [_Lane(c, keep=len(contestants) <= alive or i < alive - 1) for i, c in enumerate(contestants)]
         for lane in lanes:
             closing.callback(lane.close)
             lane.turn(inputs, None)

@@ -87,6 +87,11 @@ def test_only_out_is_written_and_nothing_printed(
     assert again.digest == exported(name).digest
 
 
+def test_a_module_in_memory_gives_the_same_bytes(name: str, checkpoint: Checkpoint, exported: Exported, tmp_path: Path) -> None:
+    made = create(Exporter, name, "exporter").write(load_module(checkpoint), tmp_path, CONTEXT)
+    assert made.digest == exported(name).digest
+
+
 def test_files_name_no_path_of_this_machine(name: str, exported: Exported, checkpoint: Checkpoint) -> None:
     for path in exported(name).files:
         content = path.read_bytes()

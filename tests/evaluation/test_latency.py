@@ -79,9 +79,8 @@ def test_one_that_dies_is_not_measured_and_the_others_are(contestant, opened):
     assert all(session.closed for session in opened)
 
 
-def test_too_many_to_keep_alive_still_race_in_every_round(contestant, opened, monkeypatch):
-    monkeypatch.setattr(latency, "ALIVE", 2)
-    found = race([contestant(n, "0.0001") for n in "abc"], SAMPLE, QUICK, Silent())
+def test_too_many_to_keep_alive_still_race_in_every_round(contestant, opened):
+    found = race([contestant(n, "0.0001") for n in "abc"], SAMPLE, QUICK, Silent(), alive=2)
     assert [len(t.rounds) for t in found.values()] == [4, 4, 4]
     assert len(opened) == 1 + 2 * (1 + 4)
     assert all(session.closed for session in opened)

@@ -134,7 +134,7 @@ def _note(plan: Any, decisions: Sequence[Any]) -> str:
     blocks = sum(len(decision["cut"]["bypassed"]) for decision in decisions)
     parts = [f"keeps {' and '.join(shares)}"] + ([f"{blocks} blocks went"] if blocks else [])
     if last["latency"]:
-        end = last["latency"]["attempts"][-1]
+        end = last["latency"]["chosen"]
         predicted, measured = (end["whole_ms"] / end[key] for key in ("predicted_ms", "measured_ms"))
         parts.append(
             f"{measured:.2f}x faster in {last['latency']['runtime']} when it was measured, {predicted:.2f}x by the table, "

@@ -29,6 +29,8 @@ Kind = Literal["macs", "parameters", "speedup"]
 _ATTEMPTS = 4
 _NEAR = 0.98
 """Share of the wanted speedup that counts as reached: two races differ by as much."""
+_BEYOND = 1.08
+"""Share of it beyond which less could go."""
 
 
 @dataclass(frozen=True)
@@ -159,21 +161,50 @@ class _Choices:
 def _by_latency(
     module: torch.nn.Module, whole: torch.nn.Module, speedup: float, choice: _Choices, bench: Bench | None, example: Batch
 ) -> tuple[Cut, dict[str, int], dict[str, Any]]:
-    """Choose by a measured table, measure the result, and aim further where it falls short."""
+    """Choose by a measured table, measure the result, and aim again where it falls short or goes too far."""
     if bench is None:
         raise RecipeError("a speedup can't be measured: none of the targets' runtimes runs here", hint="aim at macs instead: {macs: 0.5}")
     table = measured(module, choice.groups, choice.levels, bench, example)
     aim = _target(module, whole, table, speedup, bench, example)
-    attempts = []
-    while True:
+    tried: list[_Attempt] = []
+    while len(tried) < _ATTEMPTS:
         kept = choice.chosen(table, aim)
         cut = choice.cut(kept)
         before, now, after = bench.race([whole, module, perform_cut(copy.deepcopy(module), cut)], example)
-        predicted = now * table.of(kept) / table.whole
-        attempts.append({"whole_ms": round(before, 6), "predicted_ms": round(predicted, 6), "measured_ms": round(after, 6)})
-        if before / after >= speedup * _NEAR or len(attempts) == _ATTEMPTS:
-            return cut, kept, {"wanted": speedup, "table": table.record(), "attempts": attempts, "runtime": bench.circumstances["runtime"]}
-        aim *= min(1.0, before / speedup / after)
+        tried.append(_Attempt(cut, kept, before, now * table.of(kept) / table.whole, after))
+        if _NEAR <= tried[-1].speedup / speedup <= _BEYOND or any(kept == other.kept for other in tried[:-1]):
+            break
+        aim = min(table.whole, aim * tried[-1].speedup / speedup)
+    reached = [attempt for attempt in tried if attempt.speedup >= speedup * _NEAR]
+    best = min(reached, key=lambda attempt: attempt.speedup) if reached else max(tried, key=lambda attempt: attempt.speedup)
+    told = {
+        "wanted": speedup,
+        "runtime": bench.circumstances["runtime"],
+        "table": table.record(),
+        "attempts": [attempt.record() for attempt in tried],
+        "chosen": best.record(),
+    }
+    return best.cut, best.kept, told
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A choice by the table, and what became of it: milliseconds of the whole network, promised, and measured."""
+
+    cut: Cut
+    kept: dict[str, int]
+    whole: float
+    predicted: float
+    measured: float
+
+    @property
+    def speedup(self) -> float:
+        """Times faster, measured."""
+        return self.whole / self.measured
+
+    def record(self) -> dict[str, float]:
+        """Return the times as plain data."""
+        return {"whole_ms": round(self.whole, 6), "predicted_ms": round(self.predicted, 6), "measured_ms": round(self.measured, 6)}
 
 
 def _target(module: torch.nn.Module, whole: torch.nn.Module, table: Table, speedup: float, bench: Bench, example: Batch) -> float:

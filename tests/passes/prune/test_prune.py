@@ -180,7 +180,7 @@ def test_latency_is_measured_predicted_and_reached(context: Context) -> None:
     assert work.times
     plan = work.plan(module, replace(context, bench=Counter(context)))
     told = plan["decisions"][0]["latency"]
-    last = told["attempts"][-1]
+    last = told["chosen"]
     assert last["whole_ms"] / last["measured_ms"] >= 1.5 * 0.98
     assert last["predicted_ms"] == pytest.approx(last["measured_ms"], rel=0.02)
     assert told["table"]["whole_ms"] == pytest.approx(0.1 + macs(module, context) * 1e-6)
@@ -191,10 +191,18 @@ def test_latency_is_measured_predicted_and_reached(context: Context) -> None:
 
 def test_a_table_that_promises_too_much_is_made_up_for(context: Context) -> None:
     module = seeded(Residual)
-    attempts = prune(speedup=1.3).plan(module, replace(context, bench=Counter(context, lies=0.05)))["decisions"][0]["latency"]["attempts"]
+    told = prune(speedup=1.3).plan(module, replace(context, bench=Counter(context, lies=0.05)))["decisions"][0]["latency"]
+    attempts = told["attempts"]
     assert len(attempts) > 1
     assert attempts[0]["measured_ms"] > attempts[0]["predicted_ms"]
-    assert attempts[-1]["measured_ms"] < attempts[0]["measured_ms"]
+    assert told["chosen"]["measured_ms"] < attempts[0]["measured_ms"]
+
+
+def test_a_table_that_promises_too_little_is_taken_less_from(context: Context) -> None:
+    told = prune(speedup=1.3, how={"round_to": 1}).plan(seeded(Residual), replace(context, bench=Counter(context, lies=-0.06)))
+    latency = told["decisions"][0]["latency"]
+    assert latency["attempts"][0]["measured_ms"] < latency["chosen"]["measured_ms"]
+    assert latency["chosen"]["whole_ms"] / latency["chosen"]["measured_ms"] >= 1.3 * 0.98
 
 
 def test_a_speedup_without_a_bench_is_refused(context: Context) -> None:
