@@ -107,12 +107,13 @@ def _symmetric(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
 
 def _asymmetric(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
-    spans = [(np.minimum(low, 0) * part, (np.maximum(high, 0) - np.minimum(low, 0)) * part / np.float32(15)) for part in _SHRUNK]
-    spans += [(low, (high - low) / np.float32(steps)) for steps in range(1, 16)]
+    start, span = np.minimum(low, 0), np.maximum(high, 0) - np.minimum(low, 0)
+    spans = [(start * part, span * part / np.float32(15)) for part in _SHRUNK]
+    spans += [(first, length / np.float32(steps)) for first, length in ((low, high - low), (start, span)) for steps in range(1, 16)]
     best = _Best(rows)
-    for start, step in spans:
+    for first, step in spans:
         scales = rounded(step)
-        points = np.clip(np.rint(-start / scales), 0, 15)
+        points = np.clip(np.rint(-first / scales), 0, 15)
         best.offer(np.clip(np.rint(rows / scales) + points, 0, 15), points, scales)
     return best.integers, best.scales, best.points
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.algorithms.int4 import to_grid, unpack
-from edgekit.core import openvino_ir, tflite_model
+from benchmarks.unpacked import unpacked
+from edgekit.algorithms.int4 import to_grid
 from edgekit.core.artifacts import Artifact
 from edgekit.core.errors import QuantizationError, RecipeError
 from edgekit.core.plugin import Context, Exporter, Host, Quantizer, RuntimeSettings
@@ -100,75 +100,6 @@ def planned(model: Artifact) -> dict[str, tuple[str, str]]:
     return {row["layer"]: (row["precision"], row["reason"]) for row in rows}
 
 
-def stored(model: Artifact) -> Weights:
-    """What a file's 4-bit weights stand for, by layer, worked out from the format's own definition."""
-    return {"onnx": _of_onnx, "openvino": _of_openvino, "tflite": _of_tflite}[model.format](model)
-
-
-def _of_onnx(model: Artifact) -> Weights:
-    import onnx
-    from onnx import helper, numpy_helper
-
-    graph = onnx.load(model.model).graph
-    values = {i.name: i for i in graph.initializer}
-    found = {}
-    for node in graph.node:
-        if node.op_type == "MatMulNBits":
-            about = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            packed, scales = (numpy_helper.to_array(values[name]) for name in node.input[1:3])
-            integers = unpack(packed, about["block_size"], signed=False).astype(np.float32)
-            points = np.full(scales.shape, 8, np.float32)
-            if len(node.input) > 3:
-                points = unpack(numpy_helper.to_array(values[node.input[3]]), scales.shape[1], signed=False).astype(np.float32)
-            found[node.name] = ((integers - points[:, :, None]) * scales[:, :, None]).reshape(about["N"], -1)[:, : about["K"]]
-        elif node.op_type == "DequantizeLinear":
-            integers, scales = (numpy_helper.to_array(values[name]).astype(np.float32) for name in node.input[:2])
-            points = numpy_helper.to_array(values[node.input[2]]).astype(np.float32) if len(node.input) > 2 else np.zeros_like(scales)
-            flat = integers.reshape(len(scales), -1)
-            found[node.name.removesuffix("/widen")] = (flat - points[:, None]) * scales[:, None]
-    return found
-
-
-def _of_openvino(model: Artifact) -> Weights:
-    import openvino
-
-    graph = openvino_ir.read(model.model)
-    found = {}
-    for node in graph.get_ordered_ops():
-        if node.get_type_name() in ("MatMul", "Convolution", "GroupConvolution"):
-            source = node.input_value(1)
-            part = openvino.Model([source.get_node()], [], "weights")
-            compiled = openvino.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            kinds = {n.get_element_type().get_type_name() for n in part.get_ops() if n.get_type_name() == "Constant"}
-            if kinds & {"i4", "u4"}:
-                axes = 2 if node.get_type_name() == "GroupConvolution" else 1
-                value = np.array(compiled([])[0])
-                found[node.get_friendly_name()] = value.reshape(int(np.prod(value.shape[:axes])), -1)
-    return found
-
-
-def _of_tflite(model: Artifact) -> Weights:
-    graph = tflite_model.read(model.model)
-    tensors = graph.subgraphs[0].tensors
-    found = {}
-    for layer in tflite_model.layers(graph):
-        if not layer.weighted or tensors[layer.node.inputs[1]].type != 17:
-            continue
-        tensor = tensors[layer.node.inputs[1]]
-        shape = list(tensor.shape)
-        packed = np.frombuffer(bytes(graph.buffers[tensor.buffer].data), np.uint8)
-        integers = unpack(packed, int(np.prod(shape)), signed=True).astype(np.float32)
-        details = tensor.quantization.details
-        if details is None:
-            weights = integers.reshape(shape[0], -1) * np.asarray(tensor.quantization.scale)[:, None].astype(np.float32)
-        else:
-            scales = np.frombuffer(bytes(graph.buffers[tensors[details.scales].buffer].data), np.float16).astype(np.float32)
-            weights = (integers.reshape(-1, details.blockSize) * scales[:, None]).reshape(shape[0], -1)
-        nhwc = weights.reshape(shape)
-        found[layer.name] = np.moveaxis(nhwc, -1, 1).reshape(shape[0], -1) if len(shape) == 4 else weights
-    return found
-
-
 def run(model: Artifact) -> np.ndarray:
     opened = open_model(model.model, NATIVE[model.format], threads=1, precision="f32")
     outputs = [opened.run({"image": image[None]})["output"] for image in IMAGES]
@@ -183,7 +114,7 @@ def test_weights_on_a_grid_are_stored_bit_for_bit(name: str, spec: dict[str, Any
         pytest.skip("refused, see below")
     model, weights = made(name, **spec)
     result = quantize(model, tmp_path / "q", **spec)
-    found = stored(result)
+    found = unpacked(result)
     assert {"conv", "up", "head"} <= set(found)
     for layer, value in found.items():
         np.testing.assert_array_equal(value, weights[layer], err_msg=layer)
@@ -194,7 +125,7 @@ def test_weights_on_a_grid_are_stored_bit_for_bit(name: str, spec: dict[str, Any
 @every_format
 def test_other_weights_become_the_nearest_points_of_the_grid(name: str, made: Made, tmp_path: Path) -> None:
     model, weights = made(name)
-    found = stored(quantize(model, tmp_path / "q", group=32))
+    found = unpacked(quantize(model, tmp_path / "q", group=32))
     np.testing.assert_array_equal(found["up"], to_grid(weights["up"], 32).weights())
     np.testing.assert_array_equal(found["conv"], to_grid(weights["conv"]).weights())
 
@@ -205,10 +136,10 @@ def test_groups_that_do_not_divide_a_channel_are_handled_or_told(name: str, made
     precision, reason = planned(result)["down"]
     if name == "tflite":
         assert (precision, reason) == ("fp32", "172 weights a channel are not whole groups of 32")
-        assert "down" not in stored(result)
+        assert "down" not in unpacked(result)
     else:
         assert precision == "int4"
-        np.testing.assert_array_equal(stored(result)["down"], to_grid(made(name)[1]["down"], 32).weights())
+        np.testing.assert_array_equal(unpacked(result)["down"], to_grid(made(name)[1]["down"], 32).weights())
 
 
 @every_format
@@ -225,7 +156,7 @@ def test_the_plan_says_what_is_storage_only(name: str, made: Made, tmp_path: Pat
 @every_format
 def test_one_scale_a_tensor_is_honoured(name: str, made: Made, tmp_path: Path) -> None:
     model, weights = made(name)
-    found = stored(quantize(model, tmp_path / "q", granularity="tensor"))
+    found = unpacked(quantize(model, tmp_path / "q", granularity="tensor"))
     np.testing.assert_array_equal(found["up"], to_grid(weights["up"], shared=True).weights())
 
 

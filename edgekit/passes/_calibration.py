@@ -1,0 +1,124 @@
+"""What the passes on matrix products share: which layers they take, and what flows into those on calibration samples."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from edgekit.core.errors import QuantizationError, RecipeError
+from edgekit.core.quantization import excluded
+from edgekit.core.schema import Schema
+from edgekit.passes._engine import predictions
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.core.plugin import Context
+
+See = Callable[[str, "torch.Tensor"], None]
+"""Told a layer's name and the rows [n, K] that flow into it."""
+
+
+class Int4(Schema):
+    """The grid that weights are put on; the quantizer that stores them must be given the same."""
+
+    group: int | None = Field(32, ge=16, description="Weights that share a scale; none for a whole channel.")
+    symmetric: bool = Field(True, description="Whether zero is the middle of a group's range; else it has a zero point.")
+
+    def note(self, layers: int) -> str:
+        """Return one line for the report."""
+        groups = f"groups of {self.group}" if self.group else "whole channels"
+        kind = "symmetric" if self.symmetric else "with zero points"
+        return f"{layers} layers on int4 grids ({groups}, {kind}); int4 quantizers with these settings store them without loss"
+
+
+def matrix_products(module: torch.nn.Module, exclude: Sequence[str]) -> dict[str, torch.nn.Linear]:
+    """Return a module's linear layers by name, without those excluded and those that share their weights with another module.
+
+    Raises:
+        RecipeError: a pattern that matches no layer, or nothing is left.
+    """
+    from torch import nn
+
+    owners: dict[int, int] = {}
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    try:
+        kept = excluded(found, exclude)
+    except QuantizationError as problem:
+        raise RecipeError(problem.message, hint=problem.hint) from problem
+    chosen = {name: part for name, part in found.items() if name not in kept and owners[id(part.weight)] == 1}
+    if not chosen:
+        raise RecipeError("the model has no matrix products with weights of their own", hint="exclude fewer layers, or leave this pass out")
+    return chosen
+
+
+def weights_of(module: torch.nn.Module, name: str) -> torch.Tensor:
+    """Return a copy of a linear layer's weights [C, K]."""
+    weights: torch.Tensor = module.get_parameter(f"{name}.weight").detach().clone()
+    return weights
+
+
+def set_weights(module: torch.nn.Module, name: str, weights: torch.Tensor) -> None:
+    """Give a layer other weights, in place."""
+    import torch
+
+    with torch.no_grad():
+        module.get_parameter(f"{name}.weight").copy_(weights)
+
+
+def blocks(names: Sequence[str]) -> list[list[str]]:
+    """Group layers by the repeated block they are in (``model.layers.3``), in order; others stand alone."""
+    made: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split(".")
+        numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+        made.setdefault(".".join(parts[: numbers[0] + 1]) if numbers else name, []).append(name)
+    return list(made.values())
+
+
+def watch(module: torch.nn.Module, names: Sequence[str], context: Context, samples: int, see: See) -> None:
+    """Run calibration samples through a module and tell what flows into layers; padding is left out where a mask says so.
+
+    Raises:
+        RecipeError: the recipe names no calibration set.
+    """
+    import torch
+
+    if context.calibration is None:
+        raise RecipeError("there is nothing to calibrate with", hint="add 'calibration: SET' under 'data'")
+    total = min(samples, len(context.calibration))
+    mask: list[torch.Tensor | None] = [None]
+
+    def hook(name: str) -> Callable[[Any, tuple[torch.Tensor, ...], Any], None]:
+        def tell(_: Any, given: tuple[torch.Tensor, ...], __: Any) -> None:
+            rows = given[0].detach()
+            if mask[0] is not None and rows.shape[:2] == mask[0].shape and rows.ndim == 3:
+                rows = rows[mask[0]]
+            see(name, rows.reshape(-1, rows.shape[-1]))
+
+        return tell
+
+    with hooked((module.get_submodule(name), hook(name)) for name in names), torch.no_grad():
+        for done, (arrays, _) in enumerate(context.calibration.batches(1, limit=samples), start=1):
+            inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            given = inputs.get("attention_mask")
+            mask[0] = given.bool() if given is not None and given.ndim == 2 else None
+            predictions(module, inputs)
+            context.progress.advance(done, total)
+
+
+@contextlib.contextmanager
+def hooked(hooks: Any) -> Iterator[None]:
+    """Keep forward hooks on modules for a while."""
+    handles = [part.register_forward_hook(hook) for part, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,135 @@
+"""GPTQ: weights go to an int4 grid one column after the other, and the columns to come make up for each error.
+
+The solver is Neural Compressor's. Its grid is not: its scales have more digits than the formats keep, so weights would move once more
+when they are stored. The grid comes from :mod:`edgekit.algorithms.int4`, from which every format's int4 quantizer stores them bit for bit.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from edgekit.algorithms.int4 import to_grid
+from edgekit.core.chatter import muted
+from edgekit.core.errors import RecipeError
+from edgekit.core.plugin import Improvement, Pass
+from edgekit.passes._calibration import Int4, blocks, matrix_products, set_weights, watch, weights_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.core.plugin import Context
+
+COLUMNS = 128
+"""Columns after which errors are passed on to the rest of the matrix."""
+
+
+class Gptq(Pass):
+    """Put the weights of linear layers on an int4 grid with the least error of the layers' outputs.
+
+    Reference: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
+    (arXiv:2210.17323).
+    """
+
+    requires = {"cpuinfo": "py-cpuinfo", "psutil": "psutil", "prettytable": "prettytable", "neural_compressor": "neural-compressor"}
+
+    grid: Int4 = Int4()
+    samples: int = Field(128, ge=1, description="Calibration samples to read.")
+    damping: float = Field(0.01, gt=0, lt=1, description="Share of the mean curvature that is added, for stability.")
+    exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay as they are.")
+
+    def plan(self, module: torch.nn.Module, context: Context) -> Any:
+        """Say which layers change, and how.
+
+        Raises:
+            RecipeError: an exclude pattern that matches nothing, or no linear layer.
+        """
+        layers = list(matrix_products(module, self.exclude))
+        return {"grid": self.grid.model_dump(), "samples": self.samples, "damping": self.damping, "layers": layers}
+
+    def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> Improvement:
+        """Solve block after block, each on what the ones before now give it.
+
+        Raises:
+            RecipeError: no calibration set, or inputs too alike to solve for.
+        """
+        with muted():
+            from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
+
+        grid = Int4(**plan["grid"])
+        errors: dict[str, float] = {}
+        for block in blocks(plan["layers"]):
+            solvers = {name: GPTQ(module.get_submodule(name), weights_of(module, name), "cpu") for name in block}
+            watch(module, block, context, plan["samples"], partial(_see, solvers))
+            for name, solver in solvers.items():
+                solver.quantizer = _OnGrid(symmetric=grid.symmetric)
+                before = weights_of(module, name)
+                curvature = solver.H.clone()
+                made = _solved(solver, before.clone(), grid, plan["damping"], name)
+                errors[name] = _share(made - before, before, curvature)
+                set_weights(module, name, made)
+        record = {"output_error": {name: round(error, 8) for name, error in errors.items()}}
+        return Improvement(module.eval(), record, (grid.note(len(errors)),))
+
+    @classmethod
+    def rebuild(cls, module: torch.nn.Module, plan: Any) -> torch.nn.Module:
+        """Weights change, structure does not."""
+        return module
+
+
+def _see(solvers: dict[str, Any], name: str, rows: torch.Tensor) -> None:
+    solvers[name].add_batch(rows, None)
+
+
+def _solved(solver: Any, weights: torch.Tensor, grid: Int4, damping: float, name: str) -> torch.Tensor:
+    columns = weights.shape[1]
+    with muted():
+        try:
+            _, _, _, made = solver.fasterquant(
+                weights,
+                blocksize=COLUMNS,
+                percdamp=damping,
+                groupsize=min(grid.group or columns, columns),
+                act_order=True,
+                static_groups=True,
+            )
+        except RuntimeError as problem:
+            raise RecipeError(f"{name}: its inputs are too alike to solve for", hint="raise 'damping', or give more samples") from problem
+    result: torch.Tensor = made
+    return result
+
+
+def _share(error: torch.Tensor, weights: torch.Tensor, curvature: torch.Tensor) -> float:
+    """Power of a layer's output error as a share of its output's power."""
+    return float(((error @ curvature) * error).sum() / ((weights @ curvature) * weights).sum().clamp_min(1e-30))
+
+
+class _OnGrid:
+    """Takes the place of Neural Compressor's quantizer of one group of columns; scales and zero points are ours."""
+
+    maxq = 15
+
+    def __init__(self, *, symmetric: bool) -> None:
+        self._symmetric = symmetric
+        self.scale: torch.Tensor | None = None
+        self.zero: torch.Tensor | None = None
+
+    def ready(self) -> bool:
+        """Whether scales are known."""
+        return self.scale is not None
+
+    def find_params(self, columns: torch.Tensor, weight: bool) -> None:
+        """Find each row's scale and zero point."""
+        import torch
+
+        found = to_grid(columns.numpy(), symmetric=self._symmetric)
+        self.scale = torch.from_numpy(found.scales)
+        points = found.zero_points
+        self.zero = torch.zeros_like(self.scale) if points is None else torch.from_numpy(points).float()
+
+    def quantize(self, values: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, maxq: int) -> torch.Tensor:
+        """Round to the grid."""
+        low = -8 if self._symmetric else 0
+        return ((values / scale).round().add(zero).clamp(low, low + maxq) - zero) * scale
