@@ -35,7 +35,12 @@ from edgekit.sessions import NATIVE
 
 RESULT = Path(__file__).parent / "results" / "stories260k.json"
 FORMATS = ("onnx", "openvino", "tflite")
-METHODS = ("rtn", "gptq", "awq")
+METHODS: dict[str, list[dict[str, Any]]] = {
+    "rtn": [],
+    "gptq": [{"use": "gptq"}],
+    "awq": [{"use": "awq"}],
+    "awq+gptq": [{"use": "awq", "rounds": False}, {"use": "gptq"}],
+}
 GROUP, PROMPT, NEW_TOKENS = 32, "Once upon a time", 56
 LAST_LAYER = {"onnx": "lm_head*", "openvino": "lm_head*", "tflite": "FullyConnected"}
 """The matrix that is the embedding too; LiteRT's converter forgets which module it belongs to."""
@@ -89,26 +94,28 @@ def measured(bench: Bench) -> Iterator[dict[str, Any]]:
         yield told(floats.setdefault(name, row(bench, model, "float")))
     for symmetric in (True, False):
         grid = {"group": GROUP, "symmetric": symmetric}
-        for method in METHODS:
+        for method, wishes in METHODS.items():
             label = f"{method}-{'symmetric' if symmetric else 'asymmetric'}"
-            checkpoint = bench.checkpoint if method == "rtn" else improved(bench, method, grid, label)
+            checkpoint = bench.checkpoint
+            for wish in wishes:
+                checkpoint = improved(bench, checkpoint, {**wish, "grid": grid}, label)
             for name in FORMATS if symmetric else FORMATS[:2]:
                 model = quantized(bench, exported(bench, checkpoint, name, label), grid, label)
                 found = row(bench, model, label)
                 found["perplexity_change_percent"] = round(100 * (found["perplexity"] / floats[name]["perplexity"] - 1), 2)
-                if method != "rtn":
+                if wishes:
                     found["stored_bit_for_bit"] = same_weights(model, checkpoint)
                 yield told(found)
 
 
-def improved(bench: Bench, method: str, grid: dict[str, Any], label: str) -> Checkpoint:
-    """Take the checkpoint through a pass."""
-    work = create(Pass, {"use": method, "grid": grid}, "passes")
-    module = load_module(bench.checkpoint)
+def improved(bench: Bench, checkpoint: Checkpoint, wish: dict[str, Any], label: str) -> Checkpoint:
+    """Take a checkpoint through a pass."""
+    work = create(Pass, wish, "passes")
+    module = load_module(checkpoint)
     plan = json.loads(json.dumps(work.plan(module, bench.context)))
     better = work.perform(module, plan, bench.context)
-    out = made(bench.folder / label / "checkpoint")
-    return save_improved(better.module, out, given=bench.checkpoint, step=Step(method, plan))
+    out = made(bench.folder / label / wish["use"])
+    return save_improved(better.module, out, given=checkpoint, step=Step(wish["use"], plan))
 
 
 def exported(bench: Bench, checkpoint: Checkpoint, name: str, label: str) -> Artifact:

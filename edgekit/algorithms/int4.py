@@ -50,7 +50,9 @@ class Grid:
         return Grid(self.integers, self.scales[:, starts], points, group)
 
 
-def to_grid(weights: np.ndarray, group: int | None = None, *, symmetric: bool = True, shared: bool = False) -> Grid:
+def to_grid(
+    weights: np.ndarray, group: int | None = None, *, symmetric: bool = True, shared: bool = False, importance: np.ndarray | None = None
+) -> Grid:
     """Round weights to the nearest points of the grid with the least squared error.
 
     References: Nagel et al. 2021 (arXiv:2106.08295), section 3.1, for ranges by squared error; Frantar et al. 2022 (arXiv:2210.17323)
@@ -60,7 +62,8 @@ def to_grid(weights: np.ndarray, group: int | None = None, *, symmetric: bool = 
         weights: matrix [C, K] of C output channels.
         group: neighbours in a channel that share a scale; None for the whole channel.
         symmetric: whether zero is the middle of the grid; else each group has a zero point.
-        shared: one scale for the whole matrix; ``group`` then does not matter.
+        shared: one scale for the whole matrix; ``group`` and ``importance`` then do not matter.
+        importance: what a squared error counts in each column [K], such as the power of the activations there; all alike by default.
     """
     matrix = np.asarray(weights, np.float32)
     channels, length = matrix.shape
@@ -70,8 +73,11 @@ def to_grid(weights: np.ndarray, group: int | None = None, *, symmetric: bool = 
         points = None if grid.zero_points is None else np.repeat(grid.zero_points, channels, axis=0)
         return Grid(grid.integers.reshape(channels, length), np.repeat(grid.scales, channels, axis=0), points, length)
     groups = -(-length // size)
-    padded = np.concatenate([matrix, np.repeat(matrix[:, -1:], groups * size - length, axis=1)], axis=1).reshape(-1, size)
-    integers, scales, points = _symmetric(padded) if symmetric else _asymmetric(padded)
+    short = groups * size - length
+    padded = np.concatenate([matrix, np.repeat(matrix[:, -1:], short, axis=1)], axis=1).reshape(-1, size)
+    counts = np.ones(length) if importance is None else importance
+    best = _Best(padded, np.tile(np.append(counts, np.zeros(short)).reshape(groups, size), (channels, 1)))
+    integers, scales, points = _symmetric(padded, best) if symmetric else _asymmetric(padded, best)
     zero_points = None if points is None else points.reshape(channels, groups).astype(np.int8)
     kept = integers.reshape(channels, -1)[:, :length].astype(np.int8)
     return Grid(kept, scales.reshape(channels, groups), zero_points, size)
@@ -96,21 +102,19 @@ def unpack(packed: np.ndarray, length: int, *, signed: bool) -> np.ndarray:
     return np.where(nibbles > 7, nibbles - 16, nibbles).astype(np.int8) if signed else nibbles
 
 
-def _symmetric(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
+def _symmetric(rows: np.ndarray, best: _Best) -> tuple[np.ndarray, np.ndarray, None]:
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    best = _Best(rows)
     for steps in _SYMMETRIC:
         scales = rounded(largest / np.float32(steps))
         best.offer(np.clip(np.rint(rows / scales), -8, 7), np.zeros_like(scales), scales)
     return best.integers, best.scales, None
 
 
-def _asymmetric(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _asymmetric(rows: np.ndarray, best: _Best) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
     start, span = np.minimum(low, 0), np.maximum(high, 0) - np.minimum(low, 0)
     spans = [(start * part, span * part / np.float32(15)) for part in _SHRUNK]
     spans += [(first, length / np.float32(steps)) for first, length in ((low, high - low), (start, span)) for steps in range(1, 16)]
-    best = _Best(rows)
     for first, step in spans:
         scales = rounded(step)
         points = np.clip(np.rint(-first / scales), 0, 15)
@@ -125,17 +129,18 @@ def rounded(scales: np.ndarray) -> np.ndarray:
 
 
 class _Best:
-    """Keeps each row's grid with the least squared error; the first of equals."""
+    """Keeps each row's grid with the least weighted squared error; the first of equals."""
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: np.ndarray, counts: np.ndarray) -> None:
         self._rows = rows
+        self._counts = counts
         self._error = np.full((len(rows), 1), np.inf)
         self.integers = np.zeros_like(rows)
         self.points = np.zeros((len(rows), 1), np.float32)
         self.scales = np.ones((len(rows), 1), np.float32)
 
     def offer(self, integers: np.ndarray, points: np.ndarray, scales: np.ndarray) -> None:
-        error = (((integers - points) * scales - self._rows).astype(np.float64) ** 2).sum(axis=1, keepdims=True)
+        error = (((integers - points) * scales - self._rows) ** 2 * self._counts).sum(axis=1, keepdims=True)
         better = error < self._error
         self._error = np.where(better, error, self._error)
         self.integers = np.where(better, integers, self.integers)

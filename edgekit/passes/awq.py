@@ -29,12 +29,13 @@ class Awq(Pass):
     """Search scales that protect what activations make important, fold them, and put the weights on an int4 grid.
 
     Reference: Lin et al. 2023, "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (arXiv:2306.00978),
-    section 3.2; the error that the search makes small is that of the layers' outputs. Ranges are clipped by weight error.
+    section 3.2. Both the exponents and the ranges that clip outliers are those with the least error of the layers' outputs.
     """
 
     grid: Int4 = Int4()
     samples: int = Field(128, ge=1, description="Calibration samples to read.")
     exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay as they are.")
+    rounds: bool = Field(True, description="Put the weights on the grid; no to fold scales only and leave that to gptq.")
 
     def plan(self, module: torch.nn.Module, context: Context) -> Any:
         """Find each channel's scale on calibration samples.
@@ -62,18 +63,31 @@ class Awq(Pass):
             weights = [weights_of(module, name) for name in found.targets]
             strength, scales = self._best(weights, means[first] / counts[first], grams[first])
             rows.append({"source": found.source, "targets": list(found.targets), "strength": strength, "scales": scales.tolist()})
-        return {"grid": self.grid.model_dump(), "layers": layers, "folds": rows}
+        return {"grid": self.grid.model_dump(), "samples": self.samples, "layers": layers if self.rounds else [], "folds": rows}
 
     def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> Improvement:
-        """Fold the scales and round."""
+        """Fold the scales and round.
+
+        Raises:
+            RecipeError: no calibration set.
+        """
         import torch
 
         grid = Int4(**plan["grid"])
         for row in plan["folds"]:
             fold(module, Fold(row["source"], tuple(row["targets"])), torch.tensor(row["scales"]))
+        folded = f"{len(plan['folds'])} scales folded into earlier layers"
+        if not plan["layers"]:
+            return Improvement(module.eval(), {}, (folded,))
+        power: dict[str, torch.Tensor] = {}
+
+        def see(name: str, rows: torch.Tensor) -> None:
+            power[name] = power.get(name, torch.zeros(rows.shape[1])) + (rows**2).sum(0)
+
+        watch(module, plan["layers"], context, plan["samples"], see)
         for name in plan["layers"]:
-            set_weights(module, name, _rounded(weights_of(module, name), grid))
-        return Improvement(module.eval(), {}, (grid.note(len(plan["layers"])), f"{len(plan['folds'])} scales folded into earlier layers"))
+            set_weights(module, name, _rounded(weights_of(module, name), grid, power[name]))
+        return Improvement(module.eval(), {}, (grid.note(len(plan["layers"])), folded))
 
     @classmethod
     def rebuild(cls, module: torch.nn.Module, plan: Any) -> torch.nn.Module:
@@ -86,7 +100,8 @@ class Awq(Pass):
         for step in range(STEPS + 1):
             scales = means.clamp_min(SMALLEST) ** (step / STEPS)
             scales = scales / (scales.max() * scales.min()).sqrt()
-            errors = [_rounded(matrix * scales, self.grid) / scales - matrix for matrix in weights]
+            power = gram.diagonal() / scales**2
+            errors = [_rounded(matrix * scales, self.grid, power) / scales - matrix for matrix in weights]
             loss = sum(float(((error @ gram) * error).sum()) for error in errors)
             if best is None or loss < best[0]:
                 best = loss, step / STEPS, scales
@@ -94,7 +109,8 @@ class Awq(Pass):
         return best[1], best[2]
 
 
-def _rounded(weights: torch.Tensor, grid: Int4) -> torch.Tensor:
+def _rounded(weights: torch.Tensor, grid: Int4, power: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(to_grid(weights.numpy(), grid.group, symmetric=grid.symmetric).weights())
+    found = to_grid(weights.numpy(), grid.group, symmetric=grid.symmetric, importance=power.numpy())
+    return torch.from_numpy(found.weights())

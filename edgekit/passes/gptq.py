@@ -6,6 +6,7 @@ when they are stored. The grid comes from :mod:`edgekit.algorithms.int4`, from w
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from edgekit.algorithms.int4 import to_grid
 from edgekit.core.chatter import muted
 from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Improvement, Pass
-from edgekit.passes._calibration import Int4, blocks, matrix_products, set_weights, watch, weights_of
+from edgekit.passes._calibration import Int4, matrix_products, set_weights, stages, watch_both, weights_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,8 @@ COLUMNS = 128
 class Gptq(Pass):
     """Put the weights of linear layers on an int4 grid with the least error of the layers' outputs.
 
-    Reference: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
-    (arXiv:2210.17323).
+    References: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
+    (arXiv:2210.17323); for errors of earlier layers, which later weights make up for, Arai and Ichikawa 2025 (arXiv:2504.09629).
     """
 
     requires = {"cpuinfo": "py-cpuinfo", "psutil": "psutil", "prettytable": "prettytable", "neural_compressor": "neural-compressor"}
@@ -50,7 +51,7 @@ class Gptq(Pass):
         return {"grid": self.grid.model_dump(), "samples": self.samples, "damping": self.damping, "layers": layers}
 
     def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> Improvement:
-        """Solve block after block, each on what the ones before now give it.
+        """Solve layer after layer, each on what the ones before now give it, towards what the original makes of its own inputs.
 
         Raises:
             RecipeError: no calibration set, or inputs too alike to solve for.
@@ -58,17 +59,19 @@ class Gptq(Pass):
         with muted():
             from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
 
-        grid = Int4(**plan["grid"])
+        grid, damping = Int4(**plan["grid"]), plan["damping"]
+        reference = copy.deepcopy(module)
         errors: dict[str, float] = {}
-        for block in blocks(plan["layers"]):
-            solvers = {name: GPTQ(module.get_submodule(name), weights_of(module, name), "cpu") for name in block}
-            watch(module, block, context, plan["samples"], partial(_see, solvers))
+        for stage in stages(module, plan["layers"], context.example):
+            solvers = {name: GPTQ(module.get_submodule(name), weights_of(module, name), "cpu") for name in stage}
+            crossed: dict[str, torch.Tensor] = {}
+            watch_both(module, reference, stage, context, plan["samples"], partial(_see, solvers, crossed))
             for name, solver in solvers.items():
-                solver.quantizer = _OnGrid(symmetric=grid.symmetric)
-                before = weights_of(module, name)
-                curvature = solver.H.clone()
-                made = _solved(solver, before.clone(), grid, plan["damping"], name)
-                errors[name] = _share(made - before, before, curvature)
+                before, curvature = weights_of(module, name), solver.H.clone()
+                wanted = _corrected(before, curvature, crossed[name] * (2 / solver.nsamples), damping)
+                solver.quantizer = _OnGrid(curvature.diagonal(), symmetric=grid.symmetric)
+                made = _solved(solver, wanted.clone(), grid, damping, name)
+                errors[name] = _share(made - wanted, before, curvature)
                 set_weights(module, name, made)
         record = {"output_error": {name: round(error, 8) for name, error in errors.items()}}
         return Improvement(module.eval(), record, (grid.note(len(errors)),))
@@ -79,8 +82,19 @@ class Gptq(Pass):
         return module
 
 
-def _see(solvers: dict[str, Any], name: str, rows: torch.Tensor) -> None:
+def _see(solvers: dict[str, Any], crossed: dict[str, torch.Tensor], name: str, rows: torch.Tensor, wanted: torch.Tensor) -> None:
     solvers[name].add_batch(rows, None)
+    product = wanted.T @ rows
+    crossed[name] = crossed[name] + product if name in crossed else product
+
+
+def _corrected(weights: torch.Tensor, curvature: torch.Tensor, crossed: torch.Tensor, damping: float) -> torch.Tensor:
+    """Weights that make of the inputs as they are now what the original makes of its own (ridge regression towards the original)."""
+    import torch
+
+    ridge = damping * curvature.diagonal().mean() * torch.eye(len(curvature))
+    solved: torch.Tensor = torch.linalg.solve(curvature + ridge, (weights @ (crossed + ridge)).T)
+    return solved.T.contiguous()
 
 
 def _solved(solver: Any, weights: torch.Tensor, grid: Int4, damping: float, name: str) -> torch.Tensor:
@@ -111,20 +125,23 @@ class _OnGrid:
 
     maxq = 15
 
-    def __init__(self, *, symmetric: bool) -> None:
+    def __init__(self, power: torch.Tensor, *, symmetric: bool) -> None:
+        self._power = power
         self._symmetric = symmetric
         self.scale: torch.Tensor | None = None
         self.zero: torch.Tensor | None = None
 
     def ready(self) -> bool:
-        """Whether scales are known."""
-        return self.scale is not None
+        """Say yes: scales are found group by group."""
+        return True
 
     def find_params(self, columns: torch.Tensor, weight: bool) -> None:
-        """Find each row's scale and zero point."""
+        """Find each row's scale and zero point; where the columns begin tells which activations they meet."""
         import torch
 
-        found = to_grid(columns.numpy(), symmetric=self._symmetric)
+        start = columns.storage_offset()
+        power = self._power[start : start + columns.shape[1]].numpy()
+        found = to_grid(columns.numpy(), symmetric=self._symmetric, importance=power)
         self.scale = torch.from_numpy(found.scales)
         points = found.zero_points
         self.zero = torch.zeros_like(self.scale) if points is None else torch.from_numpy(points).float()

@@ -44,6 +44,13 @@ def test_smaller_groups_have_smaller_errors_and_a_zero_point_helps_one_sided_wei
     assert error(np.abs(WEIGHTS), 32, symmetric=False) < error(np.abs(WEIGHTS), 32) / 2
 
 
+def test_important_columns_are_rounded_better_at_the_cost_of_others() -> None:
+    importance = np.where(np.arange(172) % 8 == 0, 100.0, 1.0)
+    plain, weighted = (to_grid(WEIGHTS, 32, importance=counts).weights() - WEIGHTS for counts in (None, importance))
+    assert (weighted**2 * importance).sum() < (plain**2 * importance).sum()
+    assert (weighted**2).sum() > (plain**2).sum()
+
+
 def test_scales_are_exact_in_fp16_and_vanishing_weights_do_no_harm() -> None:
     grid = to_grid(np.concatenate([WEIGHTS, np.zeros((1, 172), np.float32), WEIGHTS[:1] * 1e-9]), 32)
     np.testing.assert_array_equal(grid.scales.astype(np.float16).astype(np.float32), grid.scales)

@@ -141,7 +141,7 @@ def test_gptq_keeps_each_layers_outputs_closer_than_plain_rounding(symmetric: bo
     better, _ = improve(module, "gptq", grid={"group": 16, "symmetric": symmetric})
 
     def errors(of: torch.nn.Module) -> dict[str, float]:
-        found = {name: of.get_parameter(f"{name}.weight") - module.get_parameter(f"{name}.weight") for name in layers}
+        found = {n: of.get_parameter(f"{n}.weight").detach() - module.get_parameter(f"{n}.weight").detach() for n in layers}
         return {name: float(((change @ grams[name]) * change).sum()) for name, change in found.items()}
 
     gained = {name: error / errors(rounded(module, symmetric))[name] for name, error in errors(better.module).items()}
@@ -216,6 +216,15 @@ def test_folded_scales_add_no_module(name: str, transformer: Transformer) -> Non
     better, _ = improve(module, name)
     assert [n for n, _ in better.module.named_modules()] == [n for n, _ in module.named_modules()]
     assert better.module.state_dict().keys() == module.state_dict().keys()
+
+
+def test_awq_can_leave_the_rounding_to_gptq(transformer: Transformer) -> None:
+    module = transformer()
+    better, plan = improve(module, "awq", rounds=False)
+    right = outputs(module)
+    assert plan["layers"] == []
+    assert np.abs(outputs(better.module) - right).max() <= 1e-4 * np.abs(right).max()
+    assert not np.array_equal(linears(better.module)["layers.0.q.weight"], linears(module)["layers.0.q.weight"])
 
 
 def test_padding_is_left_out_of_what_is_seen() -> None:
