@@ -11,6 +11,7 @@ from edgekit.core.errors import RecipeError
 from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.schema import parse
 from edgekit.opening import anchored, anchored_file
+from edgekit.presets import expanded
 
 if TYPE_CHECKING:
     from edgekit.comparison import Comparison
@@ -51,6 +52,7 @@ def resolve(
     arch: str | None = None,
     task: str | None = None,
     data: str | None = None,
+    preset: str | None = None,
     targets: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     runtimes: Sequence[str] | None = None,
@@ -60,7 +62,7 @@ def resolve(
     measure: bool | None = None,
     seed: int | None = None,
 ) -> Recipe:
-    """Make a recipe from a recipe file or a checkpoint and wishes; a wish overrides the file.
+    """Make a recipe from a recipe file or a checkpoint and wishes; a wish overrides the file, and a preset fills in what neither says.
 
     Raises:
         RecipeError: a wish that does not fit, or a recipe file with a wrong key.
@@ -71,10 +73,12 @@ def resolve(
         if arch is not None:
             raise RecipeError("--arch does not go with a recipe file", hint="write it in the recipe: 'model: {path: ..., arch: ...}'")
         content = {**recipe.model_dump(by_alias=True), "base": recipe.base}
+        said = set(recipe.model_fields_set)
         if data is not None:
             content["data"] = anchored_file(data, here)
     else:
         content = {"schema": 1, "name": _name(model), "base": here, "model": {"path": model}, "data": data or {}}
+        said = set()
         if arch is not None:
             content["model"]["arch"] = arch
     content["budget"] = {**dict(content.get("budget", {})), **{k: v for k, v in (budget or {}).items() if v is not None}}
@@ -89,8 +93,16 @@ def resolve(
         "choose": choose,
         "seed": seed,
     }
-    content.update({key: value for key, value in wishes.items() if value is not None})
+    wished = {key: value for key, value in wishes.items() if value is not None}
+    content.update(wished)
+    if preset is not None:
+        filling = expanded(preset, _task_name(content.get("task", "generic")))
+        content.update({key: value for key, value in filling.items() if key not in said | wished.keys()})
     return parse(Recipe, content, model)
+
+
+def _task_name(wish: Any) -> str:
+    return wish if isinstance(wish, str) else str(wish.get("use", ""))
 
 
 def _name(model: str) -> str:

@@ -67,8 +67,12 @@ def _source_for(path: str) -> str:
     )
 
 
-def open_data(recipe: Recipe) -> DataSets:
+def open_data(recipe: Recipe, *, training: bool = False) -> DataSets:
     """Open the recipe's data sets.
+
+    Args:
+        recipe: names them.
+        training: whether a training set is of use: then one word for calibration and evaluation means that set's training split too.
 
     Raises:
         DataError: a set that can't be used, or none at all.
@@ -79,12 +83,23 @@ def open_data(recipe: Recipe) -> DataSets:
     if choice.calibration is None and choice.evaluation is None:
         raise DataError("a run needs data: real inputs to calibrate, verify and judge with", hint="name a set with --data SET.yaml")
     model = model_folder(recipe.model, recipe.base)
+    references = choice.model_dump()
+    if training and choice.training is None:
+        references["training"] = _training_split(choice, recipe.base)
     opened: dict[str, Any] = {
         role: open_dataset(reference, role=role, base=recipe.base, model=model)
         for role in get_args(Role)
-        if (reference := getattr(choice, role)) is not None
+        if (reference := references[role]) is not None
     }
     return DataSets(**opened)
+
+
+def _training_split(choice: DataChoice, base: Path) -> str | None:
+    from edgekit.data import splits
+
+    if choice.evaluation is None or choice.evaluation != choice.calibration:
+        return None
+    return choice.evaluation if "training" in splits(choice.evaluation, base) else None
 
 
 def open_targets(recipe: Recipe) -> list[Target]:

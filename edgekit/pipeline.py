@@ -59,7 +59,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     source = open_source(recipe.model, recipe.base)
     passes = [create(Pass, anchored_pass(wish, recipe.base), f"passes.{i}") for i, wish in enumerate(recipe.passes)]
     candidates = plan_candidates(recipe, targets, task, measurable=[t.measurable_on(this_machine()) for t in targets])
-    sets = open_data(recipe)
+    sets = open_data(recipe, training=any(work.trains for work in passes))
     stages = Stages(recipe, store or Store(), progress or Silent(), sets, task)
 
     stages.disjoint()

@@ -15,6 +15,9 @@ def command(
         str | None, typer.Option(help="Task that judges the model: image_classification, text_classification, generic.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Data set: a YAML file or the name of a bundled one.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="fast, balanced, small or max: fills in passes and precisions; --print-recipe shows what.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Target profile; repeat for several. 'edgekit targets' lists them.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="Keep to this format: onnx, openvino, tflite; repeatable.")] = None,  # noqa: A002
     runtime: Annotated[list[str] | None, typer.Option(help="Keep to this runtime; repeatable.")] = None,
@@ -46,6 +49,7 @@ def command(
         arch=arch,
         task=task,
         data=data,
+        preset=preset,
         targets=target,
         formats=format,
         runtimes=runtime,

@@ -48,6 +48,16 @@ def open_dataset(reference: str, *, role: Role, base: Path, model: Path | None =
     return StoredSet(name, spec, spec.select(split), path.parent, model, limit)
 
 
+def splits(reference: str, base: Path) -> tuple[str, ...]:
+    """Names of the splits among which a reference may choose; none where it names one, or the set has none.
+
+    Raises:
+        DataError: no such set, or a wrong description.
+    """
+    path, wanted = find(reference, base)
+    return () if wanted else tuple(load_spec(path).splits)
+
+
 def check_disjoint(calibration: DataSet, evaluation: DataSet) -> None:
     """Make sure that no evaluation sample was seen in calibration or training, whatever its file is called.
 
