@@ -163,7 +163,9 @@ def same_weights(model: Artifact, checkpoint: Checkpoint) -> bool:
     """Whether each matrix that a file stores in 4 bits is the checkpoint's, bit for bit."""
     weights = dict(load_module(checkpoint).named_parameters())
     found = unpacked(model)
-    return bool(found) and all(np.array_equal(value, weights[f"{name}.weight"].detach().numpy()) for name, value in found.items())
+    return bool(found) and all(
+        np.array_equal(value, weights[f"{name.partition('/')[0]}.weight"].detach().numpy()) for name, value in found.items()
+    )
 
 
 def made(folder: Path) -> Path:
@@ -174,7 +176,7 @@ def made(folder: Path) -> Path:
 
 def told(found: dict[str, Any]) -> dict[str, Any]:
     """Print a row as it comes."""
-    print({key: value for key, value in found.items() if key != "text"}, found["text"][:60], flush=True)
+    print({key: value for key, value in found.items() if key != "text"}, flush=True)
     return found
 
 
