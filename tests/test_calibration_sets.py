@@ -82,7 +82,10 @@ def test_every_file_of_every_split_has_its_sha256(name: str) -> None:
     spec = load_spec(FOLDER / f"{name}.yaml")
     for split in spec.splits or [None]:
         read = spec.select(split).read
-        for path in [read["path"]] if "path" in read else [*read["files"], read["function"].partition(":")[0]]:
+        paths = read.get("path", [])
+        for path in (
+            ([paths] if isinstance(paths, str) else paths) if "path" in read else [*read["files"], read["function"].partition(":")[0]]
+        ):
             assert Path(path).name in spec.sha256
 
 

@@ -23,8 +23,8 @@ from edgekit.runner import load as open_model
 from edgekit.sessions import NATIVE
 
 SCHEMES = {
-    "onnx": Int8Scheme(activations="uint8", symmetric=False, reduce_range=False),
-    "openvino": Int8Scheme(activations="uint8", symmetric=False, reduce_range=False),
+    "onnx": Int8Scheme(activations="uint8", symmetric=False, reduce_range=True),
+    "openvino": Int8Scheme(activations="uint8", symmetric=False, reduce_range=True),
     "tflite": Int8Scheme(activations="int8", symmetric=False, reduce_range=False),
 }
 REFUSED = {"openvino_int8_static": ("entropy",), "openvino_int8_dynamic": ("tensor",)}
