@@ -2,7 +2,7 @@
 
     python -m benchmarks.make_stories260k OUT
 
-``OUT/texts.yaml`` describes ``OUT/texts.npz``: the five documents of ``tinystories_sample.txt`` judge; 64 stories that the model itself
+``OUT/texts.yaml`` describes ``OUT/texts.npz``: the five documents of ``tinystories_sample.txt`` judge; 256 stories that the model itself
 tells, drawn token by token from a seed, calibrate. A text is 512 tokens, padded behind where it is shorter; there labels are -100.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 LENGTH, PADDING, IGNORED = 512, 0, -100
-STORIES, SEED = 64, 0
+STORIES, SEED = 256, 0
 SET = """schema: 1
 title: TinyStories, five documents; told stories to calibrate
 origin: {url: "https://github.com/stanford-cs336/assignment1-basics", licence: "MIT; TinyStories: CDLA-Sharing"}

@@ -7,18 +7,21 @@ when they are stored. The grid comes from :mod:`edgekit.algorithms.int4`, from w
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from edgekit.algorithms.int4 import to_grid
+from edgekit.algorithms.grid_descent import descend
+from edgekit.algorithms.int4 import Grid, to_grid
 from edgekit.core.chatter import muted
 from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Improvement, Pass
 from edgekit.passes._calibration import Int4, matrix_products, set_weights, stages, watch_both, weights_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from edgekit.core.plugin import Context
@@ -31,7 +34,8 @@ class Gptq(Pass):
     """Put the weights of linear layers on an int4 grid with the least error of the layers' outputs.
 
     References: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
-    (arXiv:2210.17323); for errors of earlier layers, which later weights make up for, Arai and Ichikawa 2025 (arXiv:2504.09629).
+    (arXiv:2210.17323); for errors of earlier layers, which later weights make up for, Arai and Ichikawa 2025 (arXiv:2504.09629);
+    for the descent Behdin et al. 2023 (arXiv:2309.01885).
     """
 
     requires = {"cpuinfo": "py-cpuinfo", "psutil": "psutil", "prettytable": "prettytable", "neural_compressor": "neural-compressor"}
@@ -39,6 +43,7 @@ class Gptq(Pass):
     grid: Int4 = Int4()
     samples: int = Field(128, ge=1, description="Calibration samples to read.")
     damping: float = Field(0.01, gt=0, lt=1, description="Share of the mean curvature that is added, for stability.")
+    rounds: int = Field(4, ge=0, le=100, description="Rounds of coordinate descent after the solver, over integers and scales.")
     exclude: tuple[str, ...] = Field((), description="Layer names or glob patterns that stay as they are.")
 
     def plan(self, module: torch.nn.Module, context: Context) -> Any:
@@ -48,7 +53,8 @@ class Gptq(Pass):
             RecipeError: an exclude pattern that matches nothing, or no linear layer.
         """
         layers = list(matrix_products(module, self.exclude))
-        return {"grid": self.grid.model_dump(), "samples": self.samples, "damping": self.damping, "layers": layers}
+        settings = self.model_dump(mode="json", include={"grid", "samples", "damping", "rounds"})
+        return {**settings, "layers": layers}
 
     def perform(self, module: torch.nn.Module, plan: Any, context: Context) -> Improvement:
         """Solve layer after layer, each on what the ones before now give it, towards what the original makes of its own inputs.
@@ -56,6 +62,8 @@ class Gptq(Pass):
         Raises:
             RecipeError: no calibration set, or inputs too alike to solve for.
         """
+        import torch
+
         with muted():
             from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
 
@@ -69,8 +77,11 @@ class Gptq(Pass):
             for name, solver in solvers.items():
                 before, curvature = weights_of(module, name), solver.H.clone()
                 wanted = _corrected(before, curvature, crossed[name] * (2 / solver.nsamples), damping)
-                solver.quantizer = _OnGrid(curvature.diagonal(), symmetric=grid.symmetric)
-                made = _solved(solver, wanted.clone(), grid, damping, name)
+                start = _grid(wanted, grid, curvature)
+                solver.quantizer = _OnGrid(start)
+                solved = replace(start, integers=_integers(_solved(solver, wanted.clone(), start.group, damping, name), start))
+                best = descend(solved, wanted.numpy(), curvature.numpy(), plan["rounds"])
+                made = torch.from_numpy(best.weights())
                 errors[name] = _share(made - wanted, before, curvature)
                 set_weights(module, name, made)
         record = {"output_error": {name: round(error, 8) for name, error in errors.items()}}
@@ -97,17 +108,24 @@ def _corrected(weights: torch.Tensor, curvature: torch.Tensor, crossed: torch.Te
     return solved.T.contiguous()
 
 
-def _solved(solver: Any, weights: torch.Tensor, grid: Int4, damping: float, name: str) -> torch.Tensor:
-    columns = weights.shape[1]
+def _grid(weights: torch.Tensor, grid: Int4, curvature: torch.Tensor) -> Grid:
+    power = curvature.diagonal().numpy()
+    return to_grid(weights.numpy(), grid.group, symmetric=grid.symmetric, importance=power)
+
+
+def _integers(weights: torch.Tensor, grid: Grid) -> np.ndarray:
+    """Integers of weights that lie on a grid."""
+    import numpy as np
+
+    points = 0 if grid.zero_points is None else grid.spread(grid.zero_points)
+    return np.asarray(np.rint(weights.numpy() / grid.spread(grid.scales)) + points).astype(np.int8)
+
+
+def _solved(solver: Any, weights: torch.Tensor, group: int, damping: float, name: str) -> torch.Tensor:
     with muted():
         try:
             _, _, _, made = solver.fasterquant(
-                weights,
-                blocksize=COLUMNS,
-                percdamp=damping,
-                groupsize=min(grid.group or columns, columns),
-                act_order=True,
-                static_groups=True,
+                weights, blocksize=COLUMNS, percdamp=damping, groupsize=group, act_order=True, static_groups=True
             )
         except RuntimeError as problem:
             raise RecipeError(f"{name}: its inputs are too alike to solve for", hint="raise 'damping', or give more samples") from problem
@@ -125,28 +143,25 @@ class _OnGrid:
 
     maxq = 15
 
-    def __init__(self, power: torch.Tensor, *, symmetric: bool) -> None:
-        self._power = power
-        self._symmetric = symmetric
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
         self.scale: torch.Tensor | None = None
         self.zero: torch.Tensor | None = None
 
     def ready(self) -> bool:
-        """Say yes: scales are found group by group."""
+        """Say yes: each group's scales are known."""
         return True
 
     def find_params(self, columns: torch.Tensor, weight: bool) -> None:
-        """Find each row's scale and zero point; where the columns begin tells which activations they meet."""
+        """Take up the scales of the group whose columns these are: a view, which tells where they begin."""
         import torch
 
-        start = columns.storage_offset()
-        power = self._power[start : start + columns.shape[1]].numpy()
-        found = to_grid(columns.numpy(), symmetric=self._symmetric, importance=power)
-        self.scale = torch.from_numpy(found.scales)
-        points = found.zero_points
-        self.zero = torch.zeros_like(self.scale) if points is None else torch.from_numpy(points).float()
+        group = columns.storage_offset() // self._grid.group
+        points = self._grid.zero_points
+        self.scale = torch.from_numpy(self._grid.scales[:, group, None].copy())
+        self.zero = torch.zeros_like(self.scale) if points is None else torch.from_numpy(points[:, group, None]).float()
 
     def quantize(self, values: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, maxq: int) -> torch.Tensor:
         """Round to the grid."""
-        low = -8 if self._symmetric else 0
+        low = -8 if self._grid.zero_points is None else 0
         return ((values / scale).round().add(zero).clamp(low, low + maxq) - zero) * scale
