@@ -204,7 +204,7 @@ def figures(result: ModelResult) -> dict[str, Any]:
         "change": [round(v, 2) for v in (accuracy.change.value, accuracy.change.low, accuracy.change.high)],
         "changed_percent": round(accuracy.changed, 2),
         "p50_ms": round(latency.p50.value, 3),
-        "times_float": round(latency.speedup_runtime.value, 2) if latency.speedup_runtime else 1.0,
+        "times_float": round(latency.speedup_original.value, 2) if latency.speedup_original else 1.0,
         "kB": round(result.size.raw / 1000) if result.size else None,
         **({"noise": latency.circumstances["noise"]} if "noise" in latency.circumstances else {}),
     }
