@@ -30,7 +30,21 @@ REFUSED = (
     errno.EMFILE,
 )
 """What the system refuses whoever asks: nothing is wrong with edgekit."""
-ORDER = ("compress", "inspect", "validate", "benchmark", "compare", "targets", "doctor")
+ORDER = (
+    "compress",
+    "inspect",
+    "validate",
+    "benchmark",
+    "compare",
+    "bundle",
+    "verify",
+    "keys",
+    "flash",
+    "devices",
+    "rollback",
+    "targets",
+    "doctor",
+)
 
 
 def build(only: str | None = None) -> typer.Typer:
@@ -63,7 +77,11 @@ def build(only: str | None = None) -> typer.Typer:
     for name in sorted(known, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
         if only in known and name != only:
             continue
-        app.command(name)(importlib.import_module(f"edgekit.cli.{name}").command)
+        command = importlib.import_module(f"edgekit.cli.{name}").command
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

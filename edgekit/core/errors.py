@@ -3,6 +3,7 @@
 ::
 
     EdgekitError                 exit 4   edgekit itself is wrong
+    ├── SelfTestError    exit 1   a model that is not good enough on a device
     ├── InputError               exit 2   what was handed in is wrong
     │   ├── RecipeError                   a recipe, an option or a plugin name
     │   ├── TargetError                   a target that does not exist or can't do what is asked
@@ -10,9 +11,11 @@
     │   ├── DataError                     a calibration or evaluation set
     │   ├── ExportError                   a model that the wanted format can't carry
     │   ├── QuantizationError             a setting that a quantizer can't honour
+    │   ├── BundleError                   a bundle, key or root that is not what it should be, or that a device refuses
     │   └── OutputError                   a place that can't be written
     └── SetupError       exit 3   the machine lacks something that ``edgekit doctor`` names
         ├── MissingPackageError
+        ├── DeviceError                   a device that can't be reached or does not answer
         └── HostError                     a process that should run a model could not
 """
 
@@ -40,6 +43,12 @@ class EdgekitError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} (hint: {self.hint})" if self.hint else self.message
+
+
+class SelfTestError(EdgekitError):
+    """A bundle is sound, and its model is not good enough on the device: a gate failed."""
+
+    exit_code = 1
 
 
 class InputError(EdgekitError):
@@ -72,6 +81,10 @@ class QuantizationError(InputError):
     """A quantizer can't honour what is asked of it."""
 
 
+class BundleError(InputError):
+    """A bundle, a key or a root is not what it should be, or a device refuses it."""
+
+
 class OutputError(InputError):
     """A place can't be written."""
 
@@ -84,6 +97,10 @@ class SetupError(EdgekitError):
 
 class MissingPackageError(SetupError):
     """A package that this step needs is not installed or does not import."""
+
+
+class DeviceError(SetupError):
+    """A device can't be reached, or does not answer as one."""
 
 
 class HostError(SetupError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import SplitResult
 
 import numpy as np
 
@@ -294,6 +295,37 @@ class Host(Plugin):
         """
 
 
+class Transport(Plugin):
+    """Slot ``transports``: a way to the folder that holds a device's models; the file's name is the scheme of its URLs.
+
+    All that a way has to do is to run a shell script over there with its input and output here: the agent does the rest.
+
+    Attributes:
+        folder: the folder, as the device names it.
+        python: the interpreter there that has the runtimes.
+    """
+
+    folder: str
+    python: str
+
+    @classmethod
+    @abstractmethod
+    def of_url(cls, url: SplitResult) -> Transport:
+        """Read a URL.
+
+        Raises:
+            TargetError: it lacks something.
+        """
+
+    @abstractmethod
+    def shell(self, script: str) -> list[str]:
+        """Return the command that runs a POSIX shell script on the device."""
+
+    @abstractmethod
+    def explain(self, said: str) -> tuple[str, str]:
+        """Turn what a broken connection wrote on standard error into what is wrong and what to do about it."""
+
+
 class Task(Plugin):
     """Slot ``tasks``: what the model is for, and how its field judges it.
 
@@ -308,6 +340,8 @@ class Task(Plugin):
     """Formats in which ``int8`` means dynamic quantization for models of this task; static in all others."""
     auto_class: ClassVar[str] = ""
     """Transformers Auto class of models of this task; empty for the class that the checkpoint names."""
+    reading: ClassVar[str] = "none"
+    """What an application does with the outputs, for the description in a bundle: ``none``, or ``softmax`` of class scores."""
 
     def loss(self, outputs: Mapping[str, torch.Tensor], labels: Sequence[Any]) -> torch.Tensor:
         """Return the scalar that training on labels makes small.

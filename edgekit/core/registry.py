@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import edgekit
 from edgekit.core.errors import RecipeError, closest
-from edgekit.core.plugin import Exporter, Host, Pass, Plugin, Quantizer, Reader, Source, Task, Writer
+from edgekit.core.plugin import Exporter, Host, Pass, Plugin, Quantizer, Reader, Source, Task, Transport, Writer
 from edgekit.core.schema import parse
 
 SLOTS: dict[type[Plugin], str] = {
@@ -23,6 +23,7 @@ SLOTS: dict[type[Plugin], str] = {
     Quantizer: "quantizers",
     Host: "hosts",
     Writer: "reports",
+    Transport: "transports",
 }
 
 P = TypeVar("P", bound=Plugin)

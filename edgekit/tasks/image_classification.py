@@ -24,6 +24,7 @@ class ImageClassification(Task):
     """Accuracy in percent; top-5 is reported from ten classes on, below which it says little."""
 
     primary = "top1"
+    reading = "softmax"
 
     output: str | None = Field(None, description="Output with the class scores; needed only where the model has several.")
 

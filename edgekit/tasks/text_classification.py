@@ -27,6 +27,7 @@ class TextClassification(Task):
     """
 
     primary = "accuracy"
+    reading = "softmax"
     dynamic_int8 = frozenset({"onnx", "tflite"})
     auto_class = "AutoModelForSequenceClassification"
 

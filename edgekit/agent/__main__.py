@@ -1,0 +1,111 @@
+"""Commands of the agent on the device: ``python3 agent.pyz COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import disk
+from .refusal import Refused
+
+DESCRIPTION = """Keeps models on this device: lets in signed bundles that fit and pass their own test, and returns to the last good model.
+
+An application starts with 'start NAME' (prints the folder to use and counts the start) and says 'good NAME' once the model has proved
+itself; a model that is started three times without that is given up for the last good one."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; 0 done, 1 refused, 2 misused."""
+    options = _parser().parse_args(arguments)
+    os.umask(0o022)
+    try:
+        answer = _run(options)
+    except Refused as problem:
+        return _say(problem)
+    except OSError as problem:
+        return _say(disk.refusal(problem))
+    if isinstance(answer, int):
+        return answer
+    if answer is not None:
+        sys.stdout.write(answer if isinstance(answer, str) else json.dumps(answer, indent=1, sort_keys=True))
+        sys.stdout.write("\n")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> Any:
+    if options.command == "try":
+        from . import trial
+
+        return trial.main(Path(options.what))
+    if options.command == "runner":
+        from ..runner import serve as runner  # noqa: TID252 - the two travel together, under whatever name
+
+        return runner.main()
+    from . import serve
+
+    home = Path(options.home).expanduser().absolute()
+    if options.command == "serve":
+        return serve.serve(home, sys.stdin.buffer, sys.stdout.buffer)
+    if options.command == "status":
+        return serve.status(home)
+    disk.make_folder(home)
+    with disk.alone(home / "lock"):
+        return _change(options.command, home, options.what)
+
+
+def _change(command: str, home: Path, what: str) -> Any:
+    from .install import Installer, install_file
+    from .serve import activate
+    from .slots import Model
+
+    if command == "install":
+        with Path(what).open("rb") as source:
+            return install_file(Installer(home), source)
+    if command == "activate":
+        return activate(Installer(home), what)
+    model = Model.open(home, what)
+    if command == "start":
+        return str(model.path(model.start()))
+    if command == "good":
+        return model.approve()
+    return str(model.path(model.back()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agent.pyz", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", default=str(_home()), help="folder that holds the models (default: the one this file lies in)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what, words in (
+        ("install", "BUNDLE", "let in a bundle from a file"),
+        ("activate", "NAME", "test a stored bundle and switch to it"),
+        ("start", "NAME", "count a start and print the folder to use"),
+        ("good", "NAME", "take the current model for good"),
+        ("back", "NAME", "return to the last good model"),
+        ("status", None, "print what is here"),
+        ("serve", None, "answer a host on standard input and output"),
+        ("runner", None, "run a model for a host on standard input and output"),
+        ("try", "SLOT", "run a slot's self-test"),
+    ):
+        command = commands.add_parser(name, help=words)
+        if what is not None:
+            command.add_argument("what", metavar=what)
+    return parser
+
+
+def _home() -> Path:
+    """The folder of the archive that this was started from; the current one otherwise."""
+    started = Path(sys.argv[0] or ".").absolute()
+    return started.parent if started.suffix == ".pyz" else Path.cwd()
+
+
+def _say(problem: Refused) -> int:
+    sys.stderr.write(f"refused: {problem.message}\n" + (f"hint: {problem.hint}\n" if problem.hint else ""))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

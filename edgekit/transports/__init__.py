@@ -1,0 +1,1 @@
+"""Plugin slot ``transports``: ways to a device."""
