@@ -31,19 +31,9 @@ REFUSED = (
 )
 """What the system refuses whoever asks: nothing is wrong with edgekit."""
 ORDER = (
-    "compress",
-    "inspect",
-    "validate",
-    "benchmark",
-    "compare",
-    "bundle",
-    "verify",
-    "keys",
-    "flash",
-    "devices",
-    "rollback",
-    "targets",
-    "doctor",
+    *("compress", "inspect", "validate", "benchmark", "compare"),
+    *("bundle", "verify", "flash", "devices", "rollback"),
+    *("targets", "doctor", "keys"),
 )
 
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import edgekit
 from edgekit.core.errors import RecipeError, closest
-from edgekit.core.plugin import Exporter, Host, Pass, Plugin, Quantizer, Reader, Source, Task, Transport, Writer
+from edgekit.core.plugin import Exporter, Host, Pass, Plugin, Quantizer, Reader, Source, Task, Writer
 from edgekit.core.schema import parse
+from edgekit.core.transport import Transport
 
 SLOTS: dict[type[Plugin], str] = {
     Source: "sources",

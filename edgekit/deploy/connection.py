@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from edgekit.agent import wire
 from edgekit.core.errors import BundleError, DeviceError, EdgekitError, SelfTestError, TargetError, closest
-from edgekit.core.plugin import Transport
 from edgekit.core.registry import load, names
+from edgekit.core.transport import Transport
 from edgekit.deploy.agent_file import NAME, agent_file
 
 _SCRIPT = """umask 022

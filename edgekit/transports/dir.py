@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote
 from pydantic import Field
 
 from edgekit.core.errors import TargetError
-from edgekit.core.plugin import Transport
+from edgekit.core.transport import Transport
 
 
 class Dir(Transport):

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote
 from pydantic import Field
 
 from edgekit.core.errors import TargetError
-from edgekit.core.plugin import Transport
 from edgekit.core.schema import parse
+from edgekit.core.transport import Transport
 
 _REASONS = (
     (

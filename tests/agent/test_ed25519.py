@@ -82,7 +82,9 @@ def test_a_key_of_small_order_verifies_nothing(public: str) -> None:
     assert not ed25519.verify(key, b"any", key + bytes(32))
 
 
-@pytest.mark.parametrize("public", ["edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "02" + "00" * 31, "01" + "00" * 30 + "80"])
+@pytest.mark.parametrize(
+    "public", ["edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "02" + "00" * 31, "01" + "00" * 30 + "80"]
+)
 def test_what_is_no_point_verifies_nothing(public: str) -> None:
     assert not ed25519.verify(bytes.fromhex(public), b"", bytes(64))
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
@@ -73,10 +72,10 @@ def test_after_a_rollback_the_newer_good_one_can_come_back_and_nothing_between(d
 def test_slots_that_are_neither_current_nor_good_are_collected(device, forge):
     for version in (1, 2, 3, 4):
         device.flash(forge.bundle(version), good=version < 3)
-    kept = sorted(os.listdir(device.open().slots))
+    kept = sorted(path.name for path in device.open().slots.iterdir())
     device.flash(forge.bundle(5))
     assert [name[:2] for name in kept] == ["1-", "2-", "3-", "4-"]
-    assert [name[:2] for name in sorted(os.listdir(device.open().slots))] == ["1-", "2-", "4-", "5-"]
+    assert [name[:2] for name in sorted(path.name for path in device.open().slots.iterdir())] == ["1-", "2-", "4-", "5-"]
 
 
 def test_flashing_the_last_good_one_over_a_trial_returns_to_it(device, forge):
