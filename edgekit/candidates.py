@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.errors import RecipeError, TargetError, closest
 from edgekit.core.plugin import Exporter
-from edgekit.core.registry import names, precisions_of, quantizers_for
+from edgekit.core.registry import load, names, precisions_of, quantizers_for
 from edgekit.core.target import family
 
 if TYPE_CHECKING:
@@ -55,22 +55,33 @@ class Candidate:
         return "export" if self.precision == FLOAT and not self.passed else "candidate"
 
 
-def plan_candidates(recipe: Recipe, targets: Sequence[Target], task: Task, *, measurable: Sequence[bool]) -> list[Candidate]:
+def plan_candidates(
+    recipe: Recipe, targets: Sequence[Target], task: Task, *, measurable: Sequence[bool], reachable: Sequence[str] = ()
+) -> list[Candidate]:
     """Decide what to make.
 
     A target that can be measured here gets every runtime it has, since only measuring tells which is fastest; any other gets its
-    preferred runtime, or the ones that the recipe names. Every runtime gets the uncompressed export as its yardstick.
+    preferred runtime, or the ones that the recipe names. Every runtime gets the uncompressed export as its yardstick. Formats that the
+    source can't become are left out where the recipe names none.
 
     Raises:
-        RecipeError: an unknown format.
+        RecipeError: an unknown format, one that the source can't become, or passes on a ready graph.
         TargetError: a target does not run a wanted format or runtime, or can't compute a wanted precision in any of them.
     """
     for name in (*recipe.formats, *recipe.quantization_by_format):
         if name not in exportable():
             raise RecipeError(f"unknown format {name!r}", hint=closest(name, exportable()))
+    for name, exporter in recipe.exporters.items():
+        if name not in exportable() or load(Exporter, exporter).writes not in (name, "") or (exporter in exportable() and exporter != name):
+            raise RecipeError(f"exporters: {exporter!r} does not write {name!r}", hint="write {onnx: optimum}, or leave it out")
+    if reachable and recipe.passes:
+        raise RecipeError("passes need a PyTorch module, and this model is a ready graph", hint="start from the PyTorch checkpoint")
+    for name in recipe.formats:
+        if reachable and name not in reachable:
+            raise RecipeError(f"a ready graph of this kind can't become {name}", hint=f"it becomes: {', '.join(reachable)}")
     found: list[Candidate] = []
     for target, measured in zip(targets, measurable, strict=True):
-        backends = _backends(recipe, target, all_of_them=measured)
+        backends = _backends(recipe, target, reachable, all_of_them=measured)
         made = [c for backend in backends for c in _of_backend(recipe, target, backend, task)]
         if recipe.precisions and not any(c.wanted for c in made):
             wish = ", ".join(recipe.precisions)
@@ -85,10 +96,10 @@ def plan_candidates(recipe: Recipe, targets: Sequence[Target], task: Task, *, me
 
 def exportable() -> list[str]:
     """Formats that can be delivered; PyTorch's own serves as the original only."""
-    return [name for name in names(Exporter) if name != "torch"]
+    return [name for name in names(Exporter) if name != "torch" and not load(Exporter, name).writes]
 
 
-def _backends(recipe: Recipe, target: Target, *, all_of_them: bool) -> list[Backend]:
+def _backends(recipe: Recipe, target: Target, reachable: Sequence[str], *, all_of_them: bool) -> list[Backend]:
     for runtime in recipe.runtimes:
         target.backend(runtime=runtime)
     for name in recipe.formats:
@@ -96,7 +107,9 @@ def _backends(recipe: Recipe, target: Target, *, all_of_them: bool) -> list[Back
     fitting = [
         b
         for b in target.backends
-        if (not recipe.formats or b.format in recipe.formats) and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
+        if (not reachable or b.format in reachable)
+        and (not recipe.formats or b.format in recipe.formats)
+        and (b.runtime in recipe.runtimes if recipe.runtimes else not b.on_request)
     ]
     left = [name for name in recipe.formats if name not in {b.format for b in fitting}]
     if left or not fitting:

@@ -174,7 +174,8 @@ def check_plugins(missing: set[str]) -> Iterator[Check]:
         from edgekit.core.plugin import Exporter, Quantizer
         from edgekit.core.registry import load, names
 
-        formats = {name: set(load(Exporter, name).requires.values()) for name in names(Exporter)}
+        exporters = {name: load(Exporter, name) for name in names(Exporter)}
+        formats = {name: set(kind.requires.values()) for name, kind in exporters.items() if not kind.writes}
         for name in names(Quantizer):
             quantizer = load(Quantizer, name)
             formats.setdefault(quantizer.accepts, set()).update(quantizer.requires.values())

@@ -14,14 +14,14 @@ from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, TensorSpec
 from edgekit.core.datasets import DataSet, DataSets
 from edgekit.core.errors import DataError, InputError, RecipeError
-from edgekit.core.plugin import Exporter, RuntimeSettings, Task
+from edgekit.core.plugin import RuntimeSettings, Task
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.registry import create, name_of
 from edgekit.core.report import Report, TargetResult
 from edgekit.core.store import Store
 from edgekit.core.target import HOST, host_target
 from edgekit.opening import open_data, open_source
-from edgekit.results import Entrant, measure, provenance
+from edgekit.results import Entrant, measure, original, provenance
 from edgekit.sessions import NATIVE
 from edgekit.stages import Stages
 
@@ -51,13 +51,12 @@ def validate(candidate: Path, recipe: Recipe, *, runtime: str | None = None, pro
     stages = Stages(recipe, Store(), progress or Silent(), DataSets(evaluation=evaluation), task)
     source = open_source(recipe.model, recipe.base)
     checkpoint = stages.checkpoint(source)
-    kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
-    original = stages.exported(checkpoint, create(Exporter, kind, "exporters"))
+    model = original(stages, checkpoint)
     judged = stages.adopted(candidate, runtime)
     settings = RuntimeSettings(threads=host_target().threads)
     name = f"{HOST}/{candidate.name}"
     field = [
-        Entrant(ORIGINAL, "original", original, NATIVE[original.format], settings, FLOAT),
+        Entrant(ORIGINAL, "original", model, NATIVE[model.format], settings, FLOAT),
         Entrant(name, "candidate", judged, runtime or NATIVE[judged.format], settings, judged.precision, target=HOST),
     ]
     results = measure(stages, field, task=task, evaluation=evaluation, measuring=recipe.measure, seed=recipe.seed)

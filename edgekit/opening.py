@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -48,6 +49,8 @@ def resolved(wish: PluginWish, base: Path) -> dict[str, Any]:
     if not isinstance(options.get("path"), str):
         raise RecipeError("model: names no path", hint="add 'path: FILE'")
     local = expand(options["path"], base)
+    if _A_NAME.match(options["path"]) and not local.exists():
+        return options
     if local.exists() or local.suffix or options["path"].startswith((".", "/", "~", "$")):
         options["path"] = str(local)
     if isinstance(options.get("arch"), str):
@@ -63,7 +66,7 @@ def _source_for(path: str) -> str:
         raise SourceError(f"{path}: no such file or folder", hint="check the path; relative paths start from the recipe's folder")
     raise SourceError(
         f"{path}: no source takes such a file",
-        hint=f"give a state dict, an .onnx file or a save_pretrained folder ({', '.join(names(Source))})",
+        hint=f"give a state dict, a model file or a save_pretrained folder ({', '.join(names(Source))})",
     )
 
 
@@ -153,6 +156,8 @@ def anchored_file(reference: str, base: Path) -> str:
 
 
 _YAML = (".yaml", ".yml")
+_A_NAME = re.compile(r"[a-z_]+:[^/\\]+$")
+"""A model of a library, such as ``timm:resnet18``: no file, whatever its suffix looks like."""
 
 
 def model_folder(wish: str | Mapping[str, Any], base: Path) -> Path | None:

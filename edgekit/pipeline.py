@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from edgekit.core.store import Store
 from edgekit.core.target import Backend, Target
 from edgekit.delivery import deliver, free_folder
 from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets
-from edgekit.results import Entrant, measure, provenance
+from edgekit.results import Entrant, measure, original, provenance
 from edgekit.search import precision
 from edgekit.sessions import NATIVE
 from edgekit.stages import Stages
@@ -58,7 +58,8 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     task = create(Task, recipe.task, "task")
     source = open_source(recipe.model, recipe.base)
     passes = [create(Pass, anchored_pass(wish, recipe.base), f"passes.{i}") for i, wish in enumerate(recipe.passes)]
-    candidates = plan_candidates(recipe, targets, task, measurable=[t.measurable_on(this_machine()) for t in targets])
+    measurable = [t.measurable_on(this_machine()) for t in targets]
+    candidates = plan_candidates(recipe, targets, task, measurable=measurable, reachable=source.reaches)
     sets = open_data(recipe, training=any(work.trains for work in passes))
     stages = Stages(recipe, store or Store(), progress or Silent(), sets, task)
 
@@ -92,10 +93,11 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
 
 def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe: Recipe) -> Built:
     backend = candidate.backend
-    model = stages.exported(checkpoint, create(Exporter, _exporter(backend), "exporters"))
+    model = stages.exported(checkpoint, create(Exporter, _exporter(backend, recipe.exporters), "exporters"))
     found = stages.verified(model, backend.stand_in or backend.runtime, checkpoint)
     if candidate.quantizer is None:
-        return Built(candidate, model, (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}",))
+        notes = (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}", *model.metadata.get("changes", ()))
+        return Built(candidate, model, notes)
     spec = recipe.quantization_by_format.get(backend.format, recipe.quantization)
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
     if not quantizer.spec.accuracy_aware:
@@ -112,7 +114,7 @@ def _bench(candidates: Sequence[Candidate], progress: Progress) -> Bench | None:
         backend, target = candidate.backend, candidate.target
         if backend.stand_in is None and target.measurable_on(this_machine()):
             settings = RuntimeSettings(threads=target.threads)
-            return RuntimeBench(create(Exporter, _exporter(backend), "exporters"), backend.runtime, settings, progress=progress)
+            return RuntimeBench(create(Exporter, _exporter(backend, {}), "exporters"), backend.runtime, settings, progress=progress)
     return None
 
 
@@ -132,15 +134,14 @@ def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], re
     return improved
 
 
-def _exporter(backend: Backend) -> dict[str, Any]:
+def _exporter(backend: Backend, wishes: Mapping[str, str]) -> dict[str, Any]:
     """The exporter that writes what a backend reads."""
-    return {"use": backend.format, **({"opset": backend.opset} if backend.opset is not None else {})}
+    return {"use": wishes.get(backend.format, backend.format), **({"opset": backend.opset} if backend.opset is not None else {})}
 
 
 def _original(stages: Stages, checkpoint: Checkpoint, target: Target) -> Entrant:
-    """The model as it came, in its own framework: PyTorch, or the runtime of the ready graph."""
-    kind = "torch" if checkpoint.kind == "module" else checkpoint.description["format"]
-    model = stages.exported(checkpoint, create(Exporter, kind, "exporters"))
+    """The model as it came, in the runtime of its own format."""
+    model = original(stages, checkpoint)
     return Entrant(ORIGINAL, "original", model, NATIVE[model.format], RuntimeSettings(threads=target.threads), FLOAT)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import edgekit
 from edgekit.core.artifacts import Artifact
 from edgekit.core.machine import this_machine
-from edgekit.core.plugin import RuntimeSettings
+from edgekit.core.plugin import Exporter, RuntimeSettings
+from edgekit.core.registry import create
 from edgekit.core.report import Accuracy, Agreement, Latency, ModelResult, Provenance
 from edgekit.sessions import runtime_packages, versions
 
@@ -70,6 +71,13 @@ class Entrant:
     at_hand: bool = True
     yardstick: str | None = None
     notes: tuple[str, ...] = ()
+
+
+def original(stages: Stages, checkpoint: Checkpoint) -> Artifact:
+    """The model as it came, in its own framework: an exported program, or the ready graph untouched."""
+    if checkpoint.kind == "graph":
+        return stages.adopted(checkpoint.path / checkpoint.description["file"])
+    return stages.exported(checkpoint, create(Exporter, "torch", "exporters"))
 
 
 def measure(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.core.chatter import innermost
 
 FILE = "model.xml"
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul", "Gather")
@@ -37,6 +38,13 @@ def read(path: Path) -> Any:
     import openvino
 
     return openvino.Core().read_model(str(path))
+
+
+def complaint(problem: BaseException) -> str:
+    """What a frontend says of a model that it can't read, in one line: the operators that it does not know, if that is it."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    unknown = [line for line in lines if "No conversion rule found for operations" in line or "Unsupported operation" in line]
+    return unknown[0].removeprefix("-- ")[:240] if unknown else innermost(problem)
 
 
 def specs(ports: Sequence[Any]) -> tuple[TensorSpec, ...]:

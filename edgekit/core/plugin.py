@@ -92,6 +92,7 @@ class Context:
         progress: told how far long work has come.
         auto_class: Transformers Auto class that the task wants; empty for the checkpoint's own.
         dynamic: input axes other than the batch that vary, by input name: axis -> symbol (``{"input_ids": {1: "sequence"}}``).
+        lengths: lengths of those axes that formats with fixed shapes are made for, ascending.
     """
 
     example: Batch
@@ -106,10 +107,17 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     auto_class: str = ""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
 
 
 class Source(Plugin):
-    """Slot ``sources``: brings a model from the outside world."""
+    """Slot ``sources``: brings a model from the outside world.
+
+    Attributes:
+        reaches: formats that its checkpoints can become; empty for every one, as a PyTorch module can.
+    """
+
+    reaches: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -185,8 +193,14 @@ class Pass(Plugin):
 
 
 class Exporter(Plugin):
-    """Slot ``exporters``: writes a checkpoint in a model format; the file's name is the format's."""
+    """Slot ``exporters``: writes a checkpoint in a model format.
 
+    Attributes:
+        packages: distributions whose versions decide the result.
+        writes: the format, for a further exporter of it; empty where the file's name is the format's.
+    """
+
+    writes: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

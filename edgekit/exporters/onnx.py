@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module
 from edgekit.core.plugin import Exporter
+from edgekit.exporters._onnx_graphs import modernized, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +47,7 @@ class Onnx(Exporter):
             ExportError: an operator has no ONNX form, or the wanted opset can't be had.
         """
         if checkpoint.kind == "graph":
-            return self._described(self._copied(checkpoint, out), out)
+            return self._taken_over(checkpoint, out)
         return self.write(load_module(checkpoint), out, context)
 
     def write(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
@@ -64,16 +66,16 @@ class Onnx(Exporter):
         onnx.save(model, out / "model.onnx", save_as_external_data=external, location="model.onnx.data")
         return self._described(model, out)
 
-    def _described(self, model: onnx.ModelProto, out: Path) -> Artifact:
-        opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    def _described(self, model: onnx.ModelProto, out: Path, changes: Sequence[str] = ()) -> Artifact:
+        stored = {tensor.name for tensor in model.graph.initializer}
         return Artifact.describe(
             out,
             format="onnx",
             file="model.onnx",
             precision="fp32",
-            inputs=specs(model.graph.input),
+            inputs=specs([value for value in model.graph.input if value.name not in stored]),
             outputs=specs(model.graph.output),
-            metadata={"opset": opset},
+            metadata={"opset": opset_of(model), **({"changes": list(changes)} if changes else {})},
         )
 
     def _captured(self, module: torch.nn.Module, call: ExampleCall) -> onnx.ModelProto:
@@ -121,19 +123,35 @@ class Onnx(Exporter):
                 raise ExportError(f"ONNX opset {self.opset} can't carry this model: {innermost(problem)}", hint=_HINT) from problem
         return onnx.load_from_string(file.getvalue())
 
-    def _copied(self, checkpoint: Checkpoint, out: Path) -> onnx.ModelProto:
+    def _taken_over(self, checkpoint: Checkpoint, out: Path) -> Artifact:
+        """Bring a ready graph up to date, and copy it where it is; a chosen opset older than the graph's is converted to as well."""
         import onnx
 
         if checkpoint.description.get("format") != "onnx":
             raise ExportError(f"a ready {checkpoint.source} graph does not become ONNX", hint="start from the PyTorch checkpoint")
-        for path in checkpoint.path.rglob("*"):
-            if path.is_file() and path.name not in ("checkpoint.json", "stage.json"):
-                (out / path.relative_to(checkpoint.path)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, out / path.relative_to(checkpoint.path))
-        return onnx.load(out / "model.onnx", load_external_data=False)
+        file = checkpoint.path / checkpoint.description["file"]
+        size = sum(path.stat().st_size for path in checkpoint.path.rglob("*") if path.is_file())
+        if size > EXTERNAL_DATA_FROM:
+            raise ExportError(f"an ONNX graph of {size / 1e9:.1f} GB is beyond 2 GB", hint="start from the PyTorch checkpoint")
+        model, changes = modernized(onnx.load(file), self.opset if "opset" in self.model_fields_set else None)
+        shaped = onnx.shape_inference.infer_shapes(model)
+        if changes:
+            del shaped.graph.value_info[:]
+            onnx.save(shaped, out / "model.onnx")
+        else:
+            _copy(checkpoint.path, out)
+        return self._described(shaped, out, changes)
 
 
 _HINT = "rewrite the named operator, or choose another format with --format"
+
+
+def _copy(folder: Path, out: Path) -> None:
+    """Copy a graph with its external data."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in ("checkpoint.json", "stage.json"):
+            (out / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / path.relative_to(folder))
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:

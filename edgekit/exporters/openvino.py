@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import openvino_ir
-from edgekit.core.chatter import innermost, muted
+from edgekit.core.chatter import muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module, named_outputs
 from edgekit.core.plugin import Exporter
@@ -61,8 +61,12 @@ class OpenVino(Exporter):
             try:
                 model = openvino_ir.read(checkpoint.path / checkpoint.description["file"])
             except RuntimeError as problem:
-                raise ExportError(f"OpenVINO can't carry this model: {_reason(problem)}", hint=_HINT) from problem
-            return model if kind == "openvino" else openvino_ir.optimized(model)
+                raise ExportError(f"OpenVINO can't carry this model: {openvino_ir.complaint(problem)}", hint=_HINT) from problem
+            if kind == "openvino":
+                return model
+            if kind == "tflite":
+                _name_ends(model, checkpoint.path / checkpoint.description["file"])
+            return openvino_ir.optimized(model)
 
     def _traced(self, module: torch.nn.Module, call: ExampleCall) -> Any:
         import openvino
@@ -83,7 +87,7 @@ class OpenVino(Exporter):
                     loaded.set_partial_shape(place, openvino.PartialShape(shape))
                 model = openvino_ir.optimized(frontend.convert(loaded))
             except Exception as problem:
-                raise ExportError(f"OpenVINO can't carry this model: {_reason(problem)}", hint=_HINT) from problem
+                raise ExportError(f"OpenVINO can't carry this model: {openvino_ir.complaint(problem)}", hint=_HINT) from problem
         for parameter, port, name in zip(model.get_parameters(), model.inputs, call.names, strict=True):
             parameter.set_friendly_name(name)
             port.get_tensor().set_names({name})
@@ -94,6 +98,15 @@ class OpenVino(Exporter):
 
 
 _HINT = "rewrite the named operator, or choose another format with --format"
+
+
+def _name_ends(model: Any, file: Path) -> None:
+    """Name inputs and outputs as a flatbuffer's signature does, where OpenVINO takes the names of tensors."""
+    from edgekit.core import tflite_model
+
+    for ports, specs in zip((model.inputs, model.outputs), tflite_model.specs(tflite_model.read(file)), strict=True):
+        for port, spec in zip(ports, specs, strict=True):
+            port.get_tensor().set_names({spec.name})
 
 
 def _positional(module: torch.nn.Module, call: ExampleCall) -> torch.nn.Module:
@@ -111,10 +124,3 @@ def _positional(module: torch.nn.Module, call: ExampleCall) -> torch.nn.Module:
             return outputs[0] if len(outputs) == 1 else outputs
 
     return Positional().eval()
-
-
-def _reason(problem: BaseException) -> str:
-    """What the frontend says of a failure: the operators that it does not know, if that is it."""
-    lines = [line.strip() for line in str(problem).splitlines()]
-    unknown = [line for line in lines if "No conversion rule found for operations" in line or "Unsupported operation" in line]
-    return unknown[0][:240] if unknown else innermost(problem)

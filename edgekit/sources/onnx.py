@@ -14,6 +14,8 @@ from edgekit.core.artifacts import ARTIFACT, DESCRIPTION, Checkpoint
 from edgekit.core.errors import SourceError
 from edgekit.core.plugin import Source
 from edgekit.core.store import RECORD
+from edgekit.runner.contract import DTYPES
+from edgekit.sources._graphs import checked, no_module
 
 if TYPE_CHECKING:
     import onnx
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
     from edgekit.core.plugin import Context
 
 FILE = "model.onnx"
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""Operator sets that ONNX Runtime brings."""
 
 
 class Onnx(Source):
     """Take an ``.onnx`` file as it is."""
 
     requires = {"onnx": "onnx"}
+    reaches = ("onnx", "openvino")
 
     path: Path = Field(description="The .onnx file; external data lies beside it.")
 
@@ -42,10 +47,11 @@ class Onnx(Source):
         return {"graph": digest.of_file(self.path), **{name: digest.of_file(self.path.parent / name) for name in external}}
 
     def fetch(self, out: Path, context: Context) -> Checkpoint:
-        """Check the graph and copy it with its external data.
+        """Check the graph, try it out and copy it with its external data.
 
         Raises:
-            SourceError: damaged file, a graph that breaks the ONNX specification, NaN or infinite weights.
+            SourceError: damaged file, a graph that breaks the ONNX specification, NaN or infinite weights, an operator that ONNX Runtime
+                does not have, inputs or outputs that are no arrays of numbers.
         """
         import onnx
 
@@ -62,6 +68,8 @@ class Onnx(Source):
         except (onnx.checker.ValidationError, ValueError, RuntimeError) as problem:
             raise SourceError(f"{self.path}: is no valid ONNX model ({str(problem).splitlines()[0][:160]})", hint=_HINT) from problem
         check_finite(model, self.path)
+        check_supported(model, self.path)
+        checked(self.path, "onnxruntime", self.path)
         shutil.copyfile(self.path, out / FILE)
         for name in external:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +83,7 @@ class Onnx(Source):
         Raises:
             SourceError: always.
         """
-        raise SourceError("an ONNX graph has no PyTorch module", hint="start from the PyTorch checkpoint for passes and TFLite")
+        raise no_module("an ONNX graph")
 
 
 _HINT = "export it again, or compare its checksum with the original"
@@ -144,7 +152,44 @@ def check_finite(model: onnx.ModelProto, path: Path) -> None:
             )
 
 
+def check_supported(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse operators of foreign domains, and inputs and outputs that are no arrays of numbers.
+
+    Raises:
+        SourceError: names the operator, the input or the output.
+    """
+    import onnx
+
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in _nodes(model.graph):
+        if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:
+            raise SourceError(
+                f"{path}: operator {node.domain}.{node.op_type} is of a domain that no runtime here has",
+                hint="export the model with standard operators, or with that operator as a function of the model",
+            )
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for side, values in (("input", model.graph.input), ("output", model.graph.output)):
+        for value in values:
+            kind = value.type.WhichOneof("value")
+            if kind not in (None, "tensor_type") or value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+                what = "text" if kind == "tensor_type" else str(kind).removesuffix("_type").replace("_", " ")
+                raise SourceError(f"{path}: {side} {value.name!r} is {what}, not numbers", hint="cut that part off the graph")
+            number = value.type.tensor_type.elem_type
+            if kind and value.name not in stored and onnx.helper.tensor_dtype_to_np_dtype(number).name not in DTYPES:
+                word = onnx.TensorProto.DataType.Name(number).lower()
+                raise SourceError(f"{path}: {side} {value.name!r} is {word}, which NumPy does not have", hint="cast it inside the graph")
+
+
 _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "Gather", "LSTM", "GRU")
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, of subgraphs too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgekit.core.environments import environment
 from edgekit.core.errors import MissingPackageError, OutputError, RecipeError
 from edgekit.core.plugin import Host, RuntimeSettings
 from edgekit.core.registry import create
-from edgekit.hosts.venv import Venv, _environment
+from edgekit.hosts.venv import Venv
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def test_options_are_checked() -> None:
 def test_other_environments_do_not_leak_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("VIRTUAL_ENV", "/elsewhere")
-    assert not {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"} & set(_environment())
-    assert _environment()["PYTHONNOUSERSITE"] == "1"
-    assert _environment()["PATH"] == os.environ["PATH"]
+    assert not {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"} & set(environment())
+    assert environment()["PYTHONNOUSERSITE"] == "1"
+    assert environment()["PATH"] == os.environ["PATH"]
 
 
 def test_an_unwritable_store_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,5 +79,5 @@ def test_two_processes_make_one_environment_and_it_is_found_again(cache: Path, t
     with pytest.raises(MissingPackageError, match="onnxruntime does not import"):
         Venv().open(models["onnxruntime"], "onnxruntime", RuntimeSettings())
     probe = "import sys, importlib.util as u; print([n for n in ('edgekit', 'pydantic') if u.find_spec(n)])"
-    done = subprocess.run([found.pop(), "-c", probe], capture_output=True, text=True, env=_environment(), cwd="/", check=True)
+    done = subprocess.run([found.pop(), "-c", probe], capture_output=True, text=True, env=environment(), cwd="/", check=True)
     assert done.stdout.strip() == "[]"

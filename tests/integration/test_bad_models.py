@@ -149,14 +149,17 @@ def rename_input(model) -> None:
     model.graph.input[0].name = model.graph.node[0].input[0] = "picture"
 
 
-def set_axis(model, axis: int, size: int) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+def set_axes(model, **sizes: int) -> None:
+    for axis, size in sizes.items():
+        model.graph.input[0].type.tensor_type.shape.dim[int(axis.removeprefix("axis"))].dim_value = size
 
 
-def set_type(model, kind: str) -> None:
+def take_doubles(model) -> None:
     import onnx
 
-    model.graph.input[0].type.tensor_type.elem_type = getattr(onnx.TensorProto, kind)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["single"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "single"
 
 
 BAD = {
@@ -220,9 +223,9 @@ BAD = {
     "graph with NaN weights": (lambda k: graph(k, lambda m: set_weight(m, NAN)), "weight holds NaN"),
     "graph with infinite weights": (lambda k: graph(k, lambda m: set_weight(m, INF)), "weight holds NaN or inf"),
     "graph that wants other inputs than the data gives": (lambda k: graph(k, rename_input), "picture"),
-    "graph that wants other numbers than the data gives": (lambda k: graph(k, lambda m: set_type(m, "DOUBLE")), "float64"),
-    "graph that wants another shape": (lambda k: graph(k, partial(set_axis, axis=2, size=9)), "[batch, 1, 9, 8]"),
-    "graph for two samples at once": (lambda k: graph(k, partial(set_axis, axis=0, size=2)), "[2, 1, 8, 8]"),
+    "graph that wants other numbers than the data gives": (lambda k: graph(k, take_doubles), "float64"),
+    "graph that wants another shape": (lambda k: graph(k, partial(set_axes, axis2=4, axis3=16)), "[batch, 1, 4, 16]"),
+    "graph for two samples at once": (lambda k: graph(k, partial(set_axes, axis0=2)), "[2, 1, 8, 8]"),
     "external data that is missing": (lambda k: external(k, "weights.data", keep=False), "weights.data is missing"),
     "external data in the folder above": (lambda k: external(k, "../weights.data"), "outside its folder"),
     "external data at an absolute path": (lambda k: external(k, "/etc/passwd"), "outside its folder"),

@@ -70,12 +70,12 @@ def read(path: Path) -> Program:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _program(_Archive(archive))
+            return _program(Archive(archive))
     except Exception as problem:  # a damaged file may lead anywhere
         raise not_loadable(path, problem) from problem
 
 
-class _Archive:
+class Archive:
     """The members of a ``.pt2``, which all lie below one folder."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -105,7 +105,7 @@ class _Archive:
         meta = payload["tensor_meta"]
         import torch
 
-        flat = self._storage(f"data/{folder}/{payload['path_name']}").view(_dtype(meta["dtype"]))
+        flat = self._storage(f"data/{folder}/{payload['path_name']}").view(dtype_of(meta["dtype"]))
         sizes, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
         return torch.as_strided(flat, sizes, strides, meta["storage_offset"]["as_int"])
 
@@ -122,20 +122,23 @@ class _Archive:
         return self._storages[name]
 
 
-def _program(archive: _Archive) -> Program:
-    import torch.fx
+class Parsed(NamedTuple):
+    """What a program's JSON says: its stored values as (name in the graph, kind, name in the module), then what it takes and gives."""
 
-    content = archive.json("models/model.json")
+    nodes: list[dict[str, Any]]
+    values: dict[str, Any]
+    stored: list[tuple[str, str, str]]
+    given: list[str]
+    taken: list[str]
+
+
+def parsed(content: dict[str, Any]) -> Parsed:
     if content["schema_version"]["major"] != SCHEMA:
         raise ValueError(f"schema version {content['schema_version']['major']}, this reader knows {SCHEMA}")
     source, signature = content["graph_module"]["graph"], content["graph_module"]["signature"]
-    stored = {"weights": archive.tensors("weights"), "constants": archive.tensors("constants")}
-    names = archive.json(f"extra/{NAMES}") if archive.has(f"extra/{NAMES}") else {}
-    graph = torch.fx.Graph()
-    scope: dict[str, Any] = {}
-    weights: list[torch.Tensor] = []
+    stored: list[tuple[str, str, str]] = []
     given: list[str] = []
-    for index, spec in enumerate(signature["input_specs"]):
+    for spec in signature["input_specs"]:
         ((kind, body),) = spec.items()
         name = (body["arg"]["as_tensor"] if kind == "user_input" else body["arg"])["name"]
         if kind == "user_input":
@@ -143,27 +146,40 @@ def _program(archive: _Archive) -> Program:
         elif given:
             raise ValueError("weights stand after inputs")
         else:
-            weights.append(_stored(kind, body, stored))
-        scope[name] = graph.placeholder(f"v{index}")
-    _Builder(graph).nodes(source["nodes"], scope)
+            stored.append((name, *_place(kind, body)))
     taken = [_only(spec, "user_output")["arg"]["as_tensor"]["name"] for spec in signature["output_specs"]]
-    graph.output(tuple(scope[name] for name in taken))
-    module = torch.fx.GraphModule(torch.nn.Module(), graph)
-    values = source["tensor_values"]
-    return Program(module.forward, weights, _specs(given, values, names.get("inputs")), _specs(taken, values, names.get("outputs")))
+    return Parsed(source["nodes"], source["tensor_values"], stored, given, taken)
 
 
-def _stored(kind: str, body: dict[str, Any], stored: dict[str, dict[str, torch.Tensor]]) -> torch.Tensor:
+def _place(kind: str, body: dict[str, Any]) -> tuple[str, str]:
+    """Where a stored value lies (``weights`` or ``constants``), and under which name."""
     if kind == "parameter":
-        return stored["weights"][body["parameter_name"]]
+        return "weights", body["parameter_name"]
     if kind == "buffer":
-        return stored["weights" if body["persistent"] else "constants"][body["buffer_name"]]
+        return "weights" if body["persistent"] else "constants", body["buffer_name"]
     if kind == "tensor_constant":
-        return stored["constants"][body["tensor_constant_name"]]
+        return "constants", body["tensor_constant_name"]
     raise ValueError(f"an input of kind {kind}, which is not a tensor")
 
 
-class _Builder:
+def _program(archive: Archive) -> Program:
+    import torch.fx
+
+    found = parsed(archive.json("models/model.json"))
+    stored = {folder: archive.tensors(folder) for folder in ("weights", "constants")}
+    names = archive.json(f"extra/{NAMES}") if archive.has(f"extra/{NAMES}") else {}
+    graph = torch.fx.Graph()
+    places = [name for name, _, _ in found.stored] + found.given
+    scope: dict[str, Any] = {name: graph.placeholder(f"v{index}") for index, name in enumerate(places)}
+    Builder(graph).nodes(found.nodes, scope)
+    graph.output(tuple(scope[name] for name in found.taken))
+    module = torch.fx.GraphModule(torch.nn.Module(), graph)
+    weights = [stored[folder][name] for _, folder, name in found.stored]
+    inputs, outputs = (specs(used, found.values, names.get(side)) for used, side in ((found.given, "inputs"), (found.taken, "outputs")))
+    return Program(module.forward, weights, inputs, outputs)
+
+
+class Builder:
     """Writes nodes of the JSON into an fx graph."""
 
     def __init__(self, graph: torch.fx.Graph) -> None:
@@ -238,7 +254,7 @@ def _constant(kind: str, value: Any) -> Any:
     if kind.endswith("s") and kind[:-1] in simple:
         return [simple[kind[:-1]](entry) for entry in value]
     if kind == "as_scalar_type":
-        return _dtype(value)
+        return dtype_of(value)
     if kind == "as_device":
         return torch.device("cpu")
     if kind == "as_layout" and value == _STRIDED:
@@ -265,20 +281,20 @@ def _function(target: str) -> Callable[..., Any]:
     raise ValueError(f"asks for the operator {target.replace('torch.ops.', '')}, which the runner does not have")
 
 
-def _specs(used: list[str], values: dict[str, Any], named: dict[str, list[Any]] | None) -> tuple[Tensor, ...]:
+def specs(used: list[str], values: dict[str, Any], named: dict[str, list[Any]] | None) -> tuple[Tensor, ...]:
     """Describe inputs or outputs: element types and fixed sizes from the graph, names and symbols from the extra file."""
-    specs = []
+    described = []
     for index, name in enumerate(used):
         sizes = [size.get("as_int", symbol(axis)) for axis, size in enumerate(values[name]["sizes"])]
         title = name
         if named is not None:
             title, symbols = list(named.items())[index]
             sizes = [known if isinstance(known, int) else str(symbols[axis]) for axis, known in enumerate(sizes)]
-        specs.append(Tensor(title, _DTYPES[values[name]["dtype"]], tuple(sizes)))
-    return tuple(specs)
+        described.append(Tensor(title, _DTYPES[values[name]["dtype"]], tuple(sizes)))
+    return tuple(described)
 
 
-def _dtype(code: int) -> torch.dtype:
+def dtype_of(code: int) -> torch.dtype:
     import torch
 
     found: torch.dtype = getattr(torch, _DTYPES[code])
