@@ -335,14 +335,8 @@ class Stages:
         return Context(example={}, seed=self._recipe.seed, progress=self._progress, auto_class=self._task.auto_class)
 
     def _context(self, scheme: Int8Scheme | None) -> Context:
-        return Context(
-            example=self._one_sample,
-            calibration=self._calibration,
-            scheme=scheme,
-            seed=self._recipe.seed,
-            progress=self._progress,
-            auto_class=self._task.auto_class,
-        )
+        given = replace(self._plain_context(), example=self._one_sample, calibration=self._calibration, scheme=scheme)
+        return replace(given, dynamic=self._samples.varying, lengths=self._samples.lengths)
 
     def _run(
         self,

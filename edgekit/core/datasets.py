@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,16 @@ class DataSet(ABC):
     @abstractmethod
     def digest(self) -> str:
         """SHA-256 over the set's description, files and selection."""
+
+    @property
+    def varying(self) -> Mapping[str, Mapping[int, str]]:
+        """Input axes other than the batch that differ from sample to sample, by input name: axis -> symbol; here none."""
+        return {}
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of those axes, ascending, for formats with fixed shapes; the last one holds every sample."""
+        return ()
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.core.artifacts import Artifact, TensorSpec
+from edgekit.runner.runtimes._buckets import LENGTH_KEY, SYMBOL
 
 FILE = "model.tflite"
 WEIGHTS_AT = {
@@ -93,9 +94,23 @@ def constant(model: Any, index: int) -> Any:
 
 
 def specs(model: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Describe inputs and outputs in the graph's order, under the names of the signature."""
-    graph = model.subgraphs[0]
-    signature = next((s for s in model.signatureDefs or [] if s.subgraphIndex == 0), None)
+    """Describe inputs and outputs in the graph's order, under the names of the signature.
+
+    Where a model holds graphs of several lengths, the longest first, what differs between them is a symbolic axis.
+    """
+    inputs, outputs = _ends(model, 0)
+    signatures = model.signatureDefs or []
+    if len(signatures) < 2 or not all(LENGTH_KEY.fullmatch(s.signatureKey.decode()) for s in signatures):
+        return inputs, outputs
+    return tuple(  # type: ignore[return-value]
+        tuple(_opened(large, small) for large, small in zip(*sides, strict=True))
+        for sides in zip((inputs, outputs), _ends(model, len(model.subgraphs) - 1), strict=True)
+    )
+
+
+def _ends(model: Any, place: int) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    graph = model.subgraphs[place]
+    signature = next((s for s in model.signatureDefs or [] if s.subgraphIndex == place), None)
     given = {item.tensorIndex: item.name.decode() for side in ("inputs", "outputs") for item in getattr(signature, side, None) or []}
 
     def described() -> Iterator[tuple[TensorSpec, ...]]:
@@ -104,6 +119,10 @@ def specs(model: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
 
     inputs, outputs = described()
     return inputs, outputs
+
+
+def _opened(large: TensorSpec, small: TensorSpec) -> TensorSpec:
+    return TensorSpec(large.name, large.dtype, tuple(SYMBOL if a != b else a for a, b in zip(large.shape, small.shape, strict=True)))
 
 
 def describe(out: Path, precision: str, metadata: dict[str, Any]) -> Artifact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,8 @@ from edgekit.data._labels import Labels
 from edgekit.data._spec import DataSetSpec, Role, Selection, choose_split, find, load_spec
 from edgekit.data._tokenize import Encoder, open_tokenizer, tokenizer_digest, tokenizer_folder
 
+SEQUENCE = "sequence"
+"""Symbol of the axis of tokens."""
 BLOCK_BYTES = 1 << 27
 """Raw samples in memory at a time when they are read in random order."""
 
@@ -108,6 +110,20 @@ class StoredSet(TrainingSet):
             }
             self._digest = digest.of_json(content)
         return self._digest
+
+    @property
+    def varying(self) -> Mapping[str, Mapping[int, str]]:
+        """The tokens of texts that are not all padded alike."""
+        if not self.lengths:
+            return {}
+        _, first = next(self._read(self._indices[:1]))
+        texts = [name for name, value in first.values.items() if isinstance(value, str)]
+        return {name: {1: SEQUENCE} for name in self._encode(texts, [first])}
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """As ``tokenize`` says."""
+        return self._spec.tokenize.lengths if self._spec.tokenize else ()
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.core import digest
 from edgekit.core.artifacts import Batch
@@ -40,7 +40,27 @@ class Tokenize(Schema):
     tokenizer: str = Field("model", description="Folder with the tokenizer's files, or 'model' for the model's own folder.")
     length: int = Field(ge=2, le=1_000_000, description="Tokens at most; longer texts are cut, the longer of a pair first.")
     padding: Literal["max_length", "longest"] = Field("max_length", description="Pad all to 'length', or to the longest of a batch.")
+    buckets: tuple[int, ...] = Field(
+        (),
+        description="With 'longest': lengths for formats with fixed shapes; a quarter, a half and all of 'length' where empty.",
+    )
     inputs: tuple[str, ...] = Field((), description="Which of the tokenizer's arrays the model takes; empty for all.")
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> Tokenize:
+        if self.buckets and self.padding != "longest":
+            raise ValueError("buckets are for padding: longest")
+        if any(size < 2 or size > self.length for size in self.buckets):
+            raise ValueError(f"buckets must lie between 2 and the length, {self.length}")
+        return self
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths for formats with fixed shapes, ascending, ``length`` always among them; empty where all samples have it."""
+        if self.padding != "longest":
+            return ()
+        wanted = self.buckets or (self.length // 4, self.length // 2)
+        return tuple(sorted({self.length, *(size for size in wanted if size > 1)}))
 
 
 def tokenizer_folder(spec: Tokenize, base: Path, model: Path | None) -> Path:

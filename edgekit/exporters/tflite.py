@@ -10,10 +10,11 @@ import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core import tflite_model
+from edgekit.core import tflite_buckets, tflite_model
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module, named_outputs
@@ -62,16 +63,28 @@ class TfLite(Exporter):
         Raises:
             ExportError: as :meth:`export`.
         """
+        if context.dynamic:
+            return self._of_lengths(module, out, context)
         file = out / tflite_model.FILE
-        call = example_call(module, context, batch=1)
         with muted(native=True):
-            _convert(module, call, file)
-            model = tflite_model.read(file)
-            name_layers(model, module)
+            model = _converted(module, example_call(module, context, batch=1), file)
             tflite_model.write(model, file)
             if vary_batch(model) and _serves_any_batch(model, file, out):
                 tflite_model.write(model, file)
         return tflite_model.describe(out, "fp32", {})
+
+    def _of_lengths(self, module: torch.nn.Module, out: Path, context: Context) -> Artifact:
+        """Write one flatbuffer with a graph for each length."""
+        tflite_buckets.check_masked(list(context.example))
+        file = out / tflite_model.FILE
+        models = {}
+        for length in context.lengths:
+            example = tflite_buckets.fitted(context.example, context.dynamic, length)
+            with muted(native=True):
+                models[length] = _converted(module, example_call(module, replace(context, example=example), batch=1), file)
+        tflite_model.write(tflite_buckets.merged(models), file)
+        told = f"graphs for lengths {', '.join(map(str, sorted(models)))}; the runner pads to the smallest that fits"
+        return tflite_model.describe(out, "fp32", {"lengths": sorted(models), "changes": [told]})
 
 
 _HINT = "rewrite the named operator, or choose another format with --format"
@@ -85,6 +98,14 @@ def _check(file: Path) -> None:
             Interpreter(model_path=str(file)).allocate_tensors()
         except (ValueError, RuntimeError) as problem:
             raise ExportError(f"{file.name} is not a TFLite model that loads: {innermost(problem)}", hint="check the file") from problem
+
+
+def _converted(module: torch.nn.Module, call: ExampleCall, file: Path) -> Any:
+    """Convert a module; return the flatbuffer's object tree, its layers named. ``file`` is written over."""
+    _convert(module, call, file)
+    model = tflite_model.read(file)
+    name_layers(model, module)
+    return model
 
 
 def _convert(module: torch.nn.Module, call: ExampleCall, file: Path) -> None:

@@ -11,6 +11,7 @@ from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
 from edgekit.core.trials import FLOAT, Trials, layers_and_kinds
 from edgekit.quantizers import _tflite
+from edgekit.quantizers._tflite_buckets import refuse_lengths
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -51,7 +52,11 @@ def trials(model: Artifact, plan: list[LayerPlan], spec: QuantizationSpec, conte
         spec: calibration and granularity.
         context: holds the calibration samples.
         precision: what the made models are called.
+
+    Raises:
+        QuantizationError: the model holds a graph for each of several lengths, or there are no calibration samples.
     """
+    refuse_lengths(model, "a search over layers")
     graph = tflite_model.read(model.model)
     layers = tflite_model.layers(graph)
     nodes = [_node(graph, layer) for layer in layers]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
-from edgekit.core.plugin import Quantizer
 from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _tflite
+from edgekit.quantizers._tflite_buckets import TfLiteQuantizer
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -20,7 +20,7 @@ LARGEST = 65504.0
 """Largest number that fp16 holds."""
 
 
-class TfLiteFp16(Quantizer):
+class TfLiteFp16(TfLiteQuantizer):
     """Store weights in fp16; inputs and outputs stay float32."""
 
     accepts = "tflite"
@@ -57,7 +57,7 @@ class TfLiteFp16(Quantizer):
             layers, wanted, self.spec, reason="its weights are beyond fp16, or LiteRT's quantizer has no fp16 form of it"
         )
 
-    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+    def quantize_one(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the flatbuffer with fp16 weights.
 
         Raises:

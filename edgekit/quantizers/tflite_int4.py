@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from edgekit.algorithms.int4 import Grid, fits, pack, to_grid
 from edgekit.core import tflite_model
 from edgekit.core.errors import QuantizationError
-from edgekit.core.plugin import Quantizer
 from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _tflite
+from edgekit.quantizers._tflite_buckets import TfLiteQuantizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ GROUPS = (32, 64, 128, 256)
 NO_KERNEL = "LiteRT has no int4 kernel for it"
 
 
-class TfLiteInt4(Quantizer):
+class TfLiteInt4(TfLiteQuantizer):
     """Store the weights of matrix products and full convolutions in 4 bits; float inputs and outputs, no calibration.
 
     Reference: Frantar et al. 2022, "GPTQ" (arXiv:2210.17323), for groups of weights that share a scale.
@@ -60,7 +60,7 @@ class TfLiteInt4(Quantizer):
         told = (plan.reason == NO_KERNEL for plan in plans)
         return [p.model_copy(update={"reason": problems[p.layer]}) if silent else p for p, silent in zip(plans, told, strict=True)]
 
-    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+    def quantize_one(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the flatbuffer with 4-bit weights."""
         graph = tflite_model.read(model.model)
         chosen = {layer.layer for layer in plan if layer.precision == self.precision}

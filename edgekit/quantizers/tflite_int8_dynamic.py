@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
-from edgekit.core.plugin import Quantizer
 from edgekit.core.quantization import refuse_min_sqnr
 from edgekit.quantizers import _tflite
+from edgekit.quantizers._tflite_buckets import TfLiteQuantizer
 
 if TYPE_CHECKING:
     from edgekit.core.artifacts import Artifact
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgekit.core.quantization import LayerPlan
 
 
-class TfLiteInt8Dynamic(Quantizer):
+class TfLiteInt8Dynamic(TfLiteQuantizer):
     """Store the weights of matrix products, convolutions and embeddings in 8 bits; float inputs and outputs."""
 
     accepts = "tflite"
@@ -48,7 +48,7 @@ class TfLiteInt8Dynamic(Quantizer):
         wanted = {layer.name: self.precision for layer in layers if layer.weighted and layer.name in found}
         return _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT has no dynamic int8 kernel for it")
 
-    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+    def quantize_one(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the flatbuffer with int8 weights.
 
         Raises:

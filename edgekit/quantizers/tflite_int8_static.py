@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from edgekit.core import tflite_model
 from edgekit.core.chatter import muted
 from edgekit.core.errors import QuantizationError
-from edgekit.core.plugin import Quantizer
 from edgekit.quantizers import _tflite, _tflite_trials
+from edgekit.quantizers._tflite_buckets import TfLiteQuantizer, refuse_lengths
 from edgekit.quantizers._tflite_sensitivity import with_floats
 from edgekit.quantizers._trained import marked
 
@@ -26,7 +26,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 PRODUCTS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 
 
-class TfLiteInt8Static(Quantizer):
+class TfLiteInt8Static(TfLiteQuantizer):
     """Quantize weights and activations to 8 bits after calibration.
 
     References: Jacob et al. 2018 (arXiv:1712.05877); the LiteRT 8-bit quantization specification; for ``mse`` Nagel et al. 2021
@@ -60,6 +60,8 @@ class TfLiteInt8Static(Quantizer):
                 "TFLite's int8 has signed activations with a zero-point and 8-bit weights; the target's backend wants otherwise",
                 hint="give the target's tflite backend int8: {activations: int8, symmetric: false, reduce_range: false}",
             )
+        if self.spec.min_sqnr is not None:
+            refuse_lengths(model, "min_sqnr")
         layers = tflite_model.layers(tflite_model.read(model.model))
         with muted(native=True):
             static = _tflite.supported(layers, self.precision, self.spec.granularity)
@@ -75,7 +77,7 @@ class TfLiteInt8Static(Quantizer):
         plan = marked(plan, _tflite.trained_ranges(model, self.spec, context))
         return plan if self.spec.min_sqnr is None else with_floats(plan, model, self.spec, self.spec.min_sqnr, context)
 
-    def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
+    def quantize_one(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Calibrate and write the quantized flatbuffer.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import Arrays, Runtime, Tensor, failed, not_loadable, symbol, version_of  # noqa: TID252 - also loaded under another name
+from ._buckets import Buckets
 
 
 class TfLite(Runtime):
@@ -17,14 +18,15 @@ class TfLite(Runtime):
     FORMAT = "tflite"
 
     def __init__(self, interpreter: Any, threads: int) -> None:
+        self._buckets = Buckets(interpreter) if Buckets.there(interpreter) else None
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         names = _signature_names(interpreter, inputs, outputs)
         self._interpreter = interpreter
         self._places: list[int] = [detail["index"] for detail in inputs]
         self._results: list[int] = [detail["index"] for detail in outputs]
         self._shapes: list[tuple[int, ...]] = [tuple(int(size) for size in detail["shape"]) for detail in inputs]
-        self.inputs = tuple(_tensor(detail, names) for detail in inputs)
-        self.outputs = tuple(_tensor(detail, names) for detail in outputs)
+        self.inputs = self._buckets.inputs if self._buckets else tuple(_tensor(detail, names) for detail in inputs)
+        self.outputs = self._buckets.outputs if self._buckets else tuple(_tensor(detail, names) for detail in outputs)
         self.circumstances = {
             "runtime": type(self).__module__.rpartition(".")[2],
             "version": version_of(self.PACKAGES[0]),
@@ -44,7 +46,9 @@ class TfLite(Runtime):
         return cls(interpreter, threads)
 
     def prepare(self, feed: Arrays) -> Callable[[], Any]:
-        """Copy the arrays into the interpreter, resized if need be; return ``interpreter.invoke``."""
+        """Copy the arrays into the interpreter, resized if need be; return ``interpreter.invoke``, or a call of the graph that fits."""
+        if self._buckets:
+            return self._buckets.prepare(feed)
         interpreter = self._interpreter
         shapes = [array.shape for array in feed.values()]
         try:
@@ -63,6 +67,9 @@ class TfLite(Runtime):
 
     def collect(self, result: Any) -> list[np.ndarray]:
         """Copy the outputs out of the interpreter."""
+        if self._buckets:
+            arrays: list[np.ndarray] = result
+            return arrays
         return [self._interpreter.get_tensor(place) for place in self._results]
 
 
