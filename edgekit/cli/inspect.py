@@ -16,7 +16,7 @@ NAME_WIDTH = 44
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX, TFLite or OpenVINO IR file, state dict, or checkpoint folder.")],
+    model: Annotated[Path, typer.Argument(help="ONNX, TFLite, OpenVINO IR or .pt2 file, state dict, SavedModel or checkpoint folder.")],
     target: Annotated[str | None, typer.Option("--target", help="Also say what this target can't run or would run in float.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List every node, not only the layers that compute.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -57,6 +57,10 @@ def _summary(found: Inspection, out: Console) -> None:
     out.print(plain(f"precision   {', '.join(f'{count} x {name}' for name, count in found.precisions.items()) or 'nothing computes'}"))
     if found.quantization:
         out.print(f"quantized   {_quantization(found)}")
+    if found.memory is not None:
+        out.print(f"memory      about {size(found.memory)} for weights and activations at batch 1 (estimated)")
+    if found.advice:
+        out.print(f"preset      {found.advice.preset or 'none'}: {found.advice.reason}")
     out.print()
 
 

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import SourceError
-from edgekit.inspection.model import BackendFit, Concern, Inspection, LayerInfo, Quantization, TargetFit, TensorInfo
+from edgekit.inspection.model import Advice, BackendFit, Concern, Inspection, LayerInfo, Quantization, TargetFit, TensorInfo
 
 if TYPE_CHECKING:
     from edgekit.core.target import Target
 
-__all__ = ["BackendFit", "Concern", "Inspection", "LayerInfo", "Quantization", "TargetFit", "TensorInfo", "inspect"]
+__all__ = ["Advice", "BackendFit", "Concern", "Inspection", "LayerInfo", "Quantization", "TargetFit", "TensorInfo", "inspect"]
 
 READERS = {
     ".onnx": "onnx",
     ".tflite": "tflite",
     ".xml": "openvino",
+    ".pt2": "pt2",
     **dict.fromkeys((".safetensors", ".pth", ".pt", ".th", ".ckpt", ".bin"), "weights"),
 }
 """Module of this package that reads files of a suffix."""
@@ -31,15 +32,19 @@ def inspect(path: Path, *, target: Target | None = None) -> Inspection:
     """Describe a model file or a checkpoint folder.
 
     Args:
-        path: ``.onnx``, ``.tflite``, OpenVINO ``.xml``, a state dict, a ``save_pretrained`` folder, or a folder that a stage made.
+        path: ``.onnx``, ``.tflite``, OpenVINO ``.xml``, ``.pt2``, a state dict, a SavedModel or ``save_pretrained`` folder, or one that
+            a stage made.
         target: also say what this target can't run or would run in float.
 
     Raises:
         SourceError: no such file, not a known kind, truncated or corrupt.
     """
+    from edgekit.inspection.advice import advise, memory
     from edgekit.inspection.fit import fit
 
     found = _read(path)
+    found = found.model_copy(update={"memory": memory(found)})
+    found = found.model_copy(update={"advice": advise(found, target)})
     return found if target is None else found.model_copy(update={"fit": fit(found, target)})
 
 
@@ -62,7 +67,7 @@ def _read(path: Path) -> Inspection:
 
 def _read_folder(path: Path) -> Inspection:
     from edgekit.core.artifacts import ARTIFACT, DESCRIPTION, Artifact, Checkpoint
-    from edgekit.inspection import weights
+    from edgekit.inspection import saved_model, weights
 
     try:
         if (path / ARTIFACT).is_file():
@@ -71,6 +76,8 @@ def _read_folder(path: Path) -> Inspection:
             return _read(Checkpoint.load(path).weights)
     except (KeyError, TypeError) as problem:
         raise SourceError(f"{path}: its description is damaged ({problem})", hint="inspect the model file in it") from problem
+    if (path / saved_model.GRAPH).is_file():
+        return saved_model.read(path)
     if (path / "config.json").is_file():
         return weights.read_folder(path)
     near = (*path.glob("*"), *path.glob("*/*"), *path.glob("*/*/*"))

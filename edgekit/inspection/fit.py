@@ -35,9 +35,11 @@ def _no_backend(found: Inspection, target: Target) -> str:
 
 
 def _memory(found: Inspection, target: Target, backend: Backend) -> Concern | None:
-    if target.memory_mb is None or found.size <= target.memory_mb << 20:
+    needed = max(found.size, found.memory or 0)
+    if target.memory_mb is None or needed <= target.memory_mb << 20:
         return None
-    return Concern(severity="stops", message=f"the file has {found.size >> 20} MiB, the device {target.memory_mb} MiB of memory")
+    what = "the file has" if needed == found.size else "weights and activations take about"
+    return Concern(severity="stops", message=f"{what} {needed >> 20} MiB, the device {target.memory_mb} MiB of memory")
 
 
 def _operators(found: Inspection, target: Target, backend: Backend) -> Concern | None:
@@ -46,6 +48,33 @@ def _operators(found: Inspection, target: Target, backend: Backend) -> Concern |
         return None
     kinds = ", ".join(dict.fromkeys(layer.operator for layer in refused))
     return _concern("stops", f"{backend.runtime} does not read {kinds}", refused)
+
+
+def _foreign(found: Inspection, target: Target, backend: Backend) -> Concern | None:
+    """Operators outside the sets that the runtimes bring: custom ones, and ONNX domains of others."""
+    foreign = [layer for layer in found.layers if layer.operator.startswith("custom:") or _domain(found, layer) not in _DOMAINS]
+    if not foreign:
+        return None
+    kinds = ", ".join(dict.fromkeys(layer.operator for layer in foreign))
+    return _concern("stops", f"{backend.runtime} has no {kinds}; it needs a library of its own", foreign)
+
+
+def _domain(found: Inspection, layer: LayerInfo) -> str:
+    return layer.operator.rpartition(".")[0] if found.format == "onnx" else ""
+
+
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+
+def _no_integer_form(found: Inspection, target: Target, backend: Backend) -> Concern | None:
+    """Layers of a float model that int8 would leave in float: recurrent ones have no integer form in any of the runtimes here."""
+    if found.quantization is not None or backend.int8 is None:
+        return None
+    floats = [layer for layer in found.layers if layer.computes and any(word in layer.operator.upper() for word in _RECURRENT)]
+    return _concern("slows", "recurrent layers have no int8 kernels and stay in float", floats) if floats else None
+
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def _opset(found: Inspection, target: Target, backend: Backend) -> Concern | None:
@@ -106,4 +135,15 @@ def _concern(severity: str, message: str, layers: list[LayerInfo] | None = None)
     return Concern.model_validate({"severity": severity, "message": message, "layers": tuple(layer.name for layer in layers or [])})
 
 
-_CHECKS: tuple[Check, ...] = (_memory, _operators, _opset, _scheme, _saturation, _no_int8, _precision, _float_layers)
+_CHECKS: tuple[Check, ...] = (
+    _memory,
+    _operators,
+    _foreign,
+    _opset,
+    _no_integer_form,
+    _scheme,
+    _saturation,
+    _no_int8,
+    _precision,
+    _float_layers,
+)

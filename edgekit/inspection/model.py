@@ -80,6 +80,13 @@ class TargetFit(Schema):
         return any(backend.runs for backend in self.backends)
 
 
+class Advice(Schema):
+    """Where to start with compressing a model."""
+
+    preset: str = Field(description="Preset of 'edgekit compress'; empty where none fits.")
+    reason: str
+
+
 class Inspection(Schema):
     """What a model file says about itself."""
 
@@ -99,6 +106,10 @@ class Inspection(Schema):
     quantization: Quantization | None = Field(None, description="None for a float model.")
     layers: tuple[LayerInfo, ...] = ()
     notes: tuple[str, ...] = ()
+    memory: int | None = Field(
+        None, description="Estimated bytes of weights and activations at batch 1, without the runtime's own; None where shapes are unknown."
+    )
+    advice: Advice | None = Field(None, description="Recommended preset.")
     fit: TargetFit | None = Field(None, description="Where a target was named.")
 
 

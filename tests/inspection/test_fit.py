@@ -1,11 +1,12 @@
 from edgekit.core.target import load_target
-from edgekit.inspection import inspect
+from edgekit.inspection import Inspection, LayerInfo, inspect
+from edgekit.inspection.fit import fit
 
 
 def said(path, target, runtime):
     """Concerns of one runtime, as (severity, message)."""
-    fit = inspect(path, target=load_target(target)).fit
-    backend = next(b for b in fit.backends if b.runtime == runtime)
+    found = inspect(path, target=load_target(target)).fit
+    backend = next(b for b in found.backends if b.runtime == runtime)
     return [(concern.severity, concern.message) for concern in backend.concerns]
 
 
@@ -14,8 +15,8 @@ def test_without_a_target_nothing_is_judged(float_onnx):
 
 
 def test_a_float_model_fits_everywhere_its_format_runs(float_onnx):
-    fit = inspect(float_onnx, target=load_target("raspberry-pi-4")).fit
-    assert (fit.runs, fit.problem) == (True, "")
+    found = inspect(float_onnx, target=load_target("raspberry-pi-4")).fit
+    assert (found.runs, found.problem) == (True, "")
     assert said(float_onnx, "raspberry-pi-4", "onnxruntime") == []
 
 
@@ -63,25 +64,25 @@ def test_layers_left_in_float_are_named(float_onnx, samples, tmp_path):
     quantize_static(
         str(float_onnx), str(out), samples(), nodes_to_exclude=["fc"], activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8
     )
-    fit = inspect(out, target=load_target("x86-amx")).fit
-    concern = fit.backends[0].concerns[0]
+    found = inspect(out, target=load_target("x86-amx")).fit
+    concern = found.backends[0].concerns[0]
     assert (concern.message, concern.layers) == ("1 of 2 computing layers stay in float", ("fc",))
-    assert fit.runs
+    assert found.runs
 
 
 def test_a_format_that_the_target_does_not_load(tmp_path, openvino_model):
-    fit = inspect(openvino_model(), target=load_target("jetson-nano")).fit
-    assert (fit.runs, fit.backends) == (False, ())
-    assert fit.problem == "jetson-nano loads onnx, not openvino"
+    found = inspect(openvino_model(), target=load_target("jetson-nano")).fit
+    assert (found.runs, found.backends) == (False, ())
+    assert found.problem == "jetson-nano loads onnx, not openvino"
 
 
 def test_a_checkpoint_is_told_how_to_get_there(tmp_path):
     import torch
 
     torch.save({"w": torch.zeros(2)}, tmp_path / "m.pth")
-    fit = inspect(tmp_path / "m.pth", target=load_target("raspberry-pi-4")).fit
-    assert not fit.runs
-    assert "edgekit compress" in fit.problem
+    found = inspect(tmp_path / "m.pth", target=load_target("raspberry-pi-4")).fit
+    assert not found.runs
+    assert "edgekit compress" in found.problem
 
 
 def test_a_file_larger_than_the_memory_does_not_fit(float_onnx):
@@ -91,3 +92,26 @@ def test_a_file_larger_than_the_memory_does_not_fit(float_onnx):
 
     concern = fit(big, small).backends[0].concerns[0]
     assert (concern.severity, concern.message) == ("stops", "the file has 5 MiB, the device 1 MiB of memory")
+
+
+def described(*layers: LayerInfo, **more: object) -> Inspection:
+    content = {"path": "m.onnx", "format": "onnx", "size": 1 << 20, "files": ("m.onnx",), "parameters": 1000, "layers": layers}
+    return Inspection.model_validate({**content, **more})
+
+
+def test_an_operator_of_another_domain_stops_the_model():
+    fitted = fit(described(LayerInfo(name="n", operator="acme.Sharpen")), load_target("x86-avx2"))
+    assert [c.message for c in fitted.backends[0].concerns] == ["onnxruntime has no acme.Sharpen; it needs a library of its own"]
+    assert not fitted.runs
+
+
+def test_recurrent_layers_stay_in_float():
+    layer = LayerInfo(name="n", operator="LSTM", precision="fp32", computes=True)
+    (concern,) = fit(described(layer), load_target("x86-avx2")).backends[0].concerns
+    assert (concern.severity, concern.layers) == ("slows", ("n",))
+
+
+def test_activations_count_as_memory():
+    target = load_target("raspberry-pi-4").model_copy(update={"memory_mb": 64})
+    fitted = fit(described(memory=100 << 20), target)
+    assert "weights and activations take about 100 MiB, the device 64 MiB" in fitted.backends[0].concerns[0].message
