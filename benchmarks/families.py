@@ -1,0 +1,184 @@
+"""The model families of the support table: real checkpoints where the data pack has one, small random configurations elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+SAMPLES = 24
+"""Random samples: the first two thirds calibrate, the others judge."""
+TRANSFORMER = {"onnx": "int8-dynamic", "openvino": "int8-static", "tflite": "int8-dynamic"}
+CONVOLUTIONAL = dict.fromkeys(TRANSFORMER, "int8-static")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One line of the support table.
+
+    Attributes:
+        name: the family.
+        int8: which int8 is usual, by format.
+        inputs: shape and largest integer (0 for normal numbers, -1 for ones) of each input of one sample; random families only.
+        make: writes the checkpoint below a folder and returns a recipe's ``model``; random families only.
+        recipe: recipe of ``benchmarks/recipes`` with a real checkpoint and a metric.
+        needs: environment variables without which the recipe has no checkpoint.
+    """
+
+    name: str
+    int8: Mapping[str, str]
+    inputs: Mapping[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
+    make: Callable[[Path], dict[str, Any]] | None = None
+    recipe: str = ""
+    needs: tuple[str, ...] = ()
+
+
+def transformer(kind: str, config: str, auto: str = "", attention: str = "", **options: Any) -> Callable[[Path], dict[str, Any]]:
+    """Save a seeded random model of transformers; ``auto`` is the class to load it with where its own does not serve."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        import torch
+        import transformers
+
+        torch.manual_seed(0)
+        settings = getattr(transformers, config)(**{k: v() if callable(v) else v for k, v in options.items()})
+        getattr(transformers, kind)(settings).eval().save_pretrained(folder)
+        return {"path": str(folder), "auto_class": auto or kind, **({"attention": attention} if attention else {})}
+
+    return make
+
+
+def network(file: str, factory: str, **arguments: Any) -> Callable[[Path], dict[str, Any]]:
+    """Save a seeded random network of ``benchmarks/models``."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        import torch
+
+        from edgekit.core.factories import find_function
+
+        torch.manual_seed(0)
+        arch = f"{HERE / 'models' / file}:{factory}"
+        torch.save(find_function(arch)(**arguments).state_dict(), folder / "weights.pth")
+        return {"path": str(folder / "weights.pth"), "arch": arch, "arguments": arguments}
+
+    return make
+
+
+def samples(family: Family) -> dict[str, np.ndarray]:
+    """Seeded random inputs of a family, by name."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, (shape, largest) in family.inputs.items():
+        size = (SAMPLES, *shape)
+        if largest > 0:
+            arrays[name] = rng.integers(1, largest, size)
+        else:
+            arrays[name] = np.ones(size, np.int64) if largest else rng.normal(size=size).astype(np.float32)
+    return arrays
+
+
+def backbone() -> Any:
+    """A small ResNet for DETR."""
+    import transformers
+
+    return transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", out_features=["stage2"])
+
+
+ENCODER = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+BODY = {key: value for key, value in ENCODER.items() if key != "vocab_size"}
+TEXT = {"input_ids": ((32,), 500), "attention_mask": ((32,), -1)}
+PAIRED = {**TEXT, "decoder_input_ids": ((16,), 500)}
+IMAGE = {"pixel_values": ((3, 64, 64), 0)}
+SEQ2SEQ = {
+    "vocab_size": 500, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128, "decoder_ffn_dim": 128,
+}  # fmt: skip
+SEQ2SEQ_BODY = {key: value for key, value in SEQ2SEQ.items() if key != "vocab_size"}
+
+FAMILIES = (
+    Family("MiniLM (SST-2)", TRANSFORMER, recipe="minilm_sst2", needs=("EDGEKIT_MINILM",)),
+    Family("ResNet-20 (CIFAR-10)", CONVOLUTIONAL, recipe="resnet20"),
+    Family("MobileNetV1 x0.25 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v1"),
+    Family("MobileNetV2 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v2"),
+    Family("DS-CNN (keywords)", CONVOLUTIONAL, recipe="kws"),
+    Family("Llama (stories260K)", TRANSFORMER, recipe="stories260k", needs=("EDGEKIT_STORIES",)),
+    Family("BERT", TRANSFORMER, TEXT, transformer("BertForSequenceClassification", "BertConfig", **ENCODER)),
+    Family(
+        "DistilBERT", TRANSFORMER, TEXT,
+        transformer("DistilBertForSequenceClassification", "DistilBertConfig", dim=64, n_layers=2, n_heads=4, hidden_dim=128),
+    ),
+    Family("ELECTRA", TRANSFORMER, TEXT, transformer("ElectraForTokenClassification", "ElectraConfig", embedding_size=64, **ENCODER)),
+    Family("RoBERTa", TRANSFORMER, TEXT, transformer("RobertaForSequenceClassification", "RobertaConfig", pad_token_id=0, **ENCODER)),
+    Family("BioBERT (BERT for entities)", TRANSFORMER, TEXT, transformer("BertForTokenClassification", "BertConfig", **ENCODER)),
+    Family("BERT for answers", TRANSFORMER, TEXT, transformer("BertForQuestionAnswering", "BertConfig", **ENCODER)),
+    Family("GPT-2", TRANSFORMER, TEXT, transformer("GPT2LMHeadModel", "GPT2Config", vocab_size=500, n_embd=64, n_layer=2, n_head=4)),
+    Family(
+        "Llama", TRANSFORMER, TEXT,
+        transformer("LlamaForCausalLM", "LlamaConfig", num_key_value_heads=2, **ENCODER),
+    ),
+    Family(
+        "T5", TRANSFORMER, PAIRED,
+        transformer(
+            "T5ForConditionalGeneration", "T5Config", attention="eager", vocab_size=500, d_model=64, d_kv=16, d_ff=128, num_layers=2,
+            num_heads=4, decoder_start_token_id=0,
+        ),
+    ),
+    Family("BART", TRANSFORMER, PAIRED, transformer("BartForConditionalGeneration", "BartConfig", max_position_embeddings=64, **SEQ2SEQ)),
+    Family(
+        "ViT", TRANSFORMER, IMAGE,
+        transformer("ViTForImageClassification", "ViTConfig", image_size=64, patch_size=16, **BODY),
+    ),
+    Family(
+        "SegFormer", TRANSFORMER, IMAGE,
+        transformer(
+            "SegformerForSemanticSegmentation", "SegformerConfig", hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1],
+            num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=64, num_labels=4,
+        ),
+    ),
+    Family(
+        "DETR", TRANSFORMER, IMAGE,
+        transformer(
+            "DetrForObjectDetection", "DetrConfig", use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+            backbone_config=backbone, num_queries=10, num_labels=4, **SEQ2SEQ_BODY,
+        ),
+    ),
+    Family(
+        "YOLOS", TRANSFORMER, IMAGE,
+        transformer(
+            "YolosForObjectDetection", "YolosConfig", image_size=[64, 64], patch_size=16, num_detection_tokens=10, num_labels=4,
+            **BODY,
+        ),
+    ),
+    Family("YOLO-like detector", CONVOLUTIONAL, {"image": ((3, 96, 96), 0)}, network("small_networks.py", "YoloLike")),
+    Family("UNet", CONVOLUTIONAL, {"image": ((3, 64, 64), 0)}, network("small_networks.py", "UNet")),
+    Family(
+        "CLIP, text tower", TRANSFORMER, TEXT,
+        transformer("CLIPTextModelWithProjection", "CLIPTextConfig", projection_dim=32, eos_token_id=499, pad_token_id=0, **ENCODER),
+    ),
+    Family(
+        "CLIP, image tower", TRANSFORMER, IMAGE,
+        transformer(
+            "CLIPVisionModelWithProjection", "CLIPVisionConfig", image_size=64, patch_size=16, projection_dim=32,
+            **BODY,
+        ),
+    ),
+    Family(
+        "Whisper", TRANSFORMER, {"input_features": ((16, 64), 0), "decoder_input_ids": ((16,), 500)},
+        transformer(
+            "WhisperForConditionalGeneration", "WhisperConfig", num_mel_bins=16, max_source_positions=32, max_target_positions=32,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, **SEQ2SEQ,
+        ),
+    ),
+    Family(
+        "wav2vec2", TRANSFORMER, {"input_values": ((3200,), 0)},
+        transformer(
+            "Wav2Vec2ForCTC", "Wav2Vec2Config", conv_dim=[32] * 4, conv_stride=[5, 4, 4, 2], conv_kernel=[10, 8, 4, 2],
+            num_feat_extract_layers=4, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **{**ENCODER, "vocab_size": 32},
+        ),
+    ),
+    Family("ECAPA-TDNN", CONVOLUTIONAL, {"features": ((40, 100), 0)}, network("small_networks.py", "EcapaTdnn")),
+)  # fmt: skip
