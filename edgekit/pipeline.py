@@ -11,6 +11,7 @@ from edgekit import gate
 from edgekit.bench import RuntimeBench
 from edgekit.candidates import FLOAT, Candidate, plan_candidates
 from edgekit.core.artifacts import Artifact, Checkpoint
+from edgekit.core.errors import RecipeError
 from edgekit.core.machine import this_machine
 from edgekit.core.plugin import Exporter, Pass, Quantizer, RuntimeSettings, Task
 from edgekit.core.progress import Progress, Silent
@@ -102,6 +103,8 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
     if not quantizer.spec.accuracy_aware:
         return Built(candidate, stages.quantized(model, quantizer, backend.int8))
+    if model.components:
+        raise RecipeError("accuracy_aware searches single graphs, not models of several", hint="name layers in 'exclude' instead")
     runtime, settings = backend.stand_in or backend.runtime, RuntimeSettings(threads=candidate.target.threads)
     timed = backend.stand_in is None and candidate.target.measurable_on(this_machine())
     made = stages.assigned(model, quantizer, backend.int8, runtime, settings, timed=timed)
@@ -177,8 +180,14 @@ def _outcome(target: Target, results: Sequence[ModelResult], built: Sequence[Bui
         reason=reason,
         status=gate.status(checks),
         checks=checks,
-        command=best.candidate.backend.command_for(best.artifact.file, result.precision, _shapes(best.artifact)),
+        command=_command(best, result.precision),
     )
+
+
+def _command(best: Built, precision: str) -> str | None:
+    """What measures a delivered model on a device; a model of several graphs runs in edgekit's runner only."""
+    artifact = best.artifact
+    return None if artifact.components else best.candidate.backend.command_for(artifact.file, precision, _shapes(artifact))
 
 
 def _shapes(artifact: Artifact) -> dict[str, list[int]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import edgekit
+from edgekit import races
 from edgekit.core.artifacts import Artifact
 from edgekit.core.machine import this_machine
 from edgekit.core.plugin import Exporter, RuntimeSettings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgekit.core.datasets import DataSet, DataSets
     from edgekit.core.plugin import Task
     from edgekit.core.recipe import Measuring
+    from edgekit.evaluation.generation import Writing
     from edgekit.evaluation.latency import Timing
     from edgekit.stages import Stages
 
@@ -96,9 +98,10 @@ def measure(
             baseline = seen.get(original.id)
             seen[entrant.id] = stages.observed(entrant.artifact, entrant.runtime, entrant.settings, original=baseline)
     timed = [entrant for entrant in field if entrant.at_hand]
-    timings = stages.raced(timed, measuring) if len(timed) > 1 else {}
+    timings = races.raced(stages, timed, measuring) if len(timed) > 1 else {}
+    writings = races.written(stages, timed, measuring) if len(timed) > 1 else {}
     judge = _Judge(task, evaluation, seen, original.id, measuring.resamples, seed)
-    return [
+    described = [
         _described(stages, entrant).model_copy(
             update={
                 "accuracy": judge.accuracy(entrant),
@@ -109,6 +112,17 @@ def measure(
         )
         for entrant in field
     ]
+    return [_writing(result, writings, original.id, seed) for result in described]
+
+
+def _writing(result: ModelResult, writings: Mapping[str, Writing], original: str, seed: int) -> ModelResult:
+    """Add how a model writes, and say it in a note."""
+    from edgekit.evaluation.generation import summarise, told
+
+    if result.id not in writings:
+        return result
+    found = summarise(writings[result.id], writings[original], seed=seed)
+    return result.model_copy(update={"generation": found, "notes": (*result.notes, told(found))})
 
 
 def _described(stages: Stages, entrant: Entrant) -> ModelResult:

@@ -14,27 +14,31 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit import assembly
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
 from edgekit.core.errors import DataError, RecipeError, SourceError
 from edgekit.core.machine import this_machine
-from edgekit.core.modules import load_module, outputs_of, save_improved
+from edgekit.core.modules import load_module, save_improved
+from edgekit.core.parts import Parts
 from edgekit.core.plugin import Context, Exporter, Pass, Plugin, Quantizer, RuntimeSettings, Source, Task
-from edgekit.core.registry import name_of, qualified
+from edgekit.core.registry import create, name_of, qualified
 from edgekit.core.report import Memory, Size, StageRecord
 from edgekit.core.store import StageKey, Store, code_digest
 from edgekit.core.workplace import remembered
+from edgekit.keys import about as _about
+from edgekit.keys import digest_of as _digest
+from edgekit.keys import options_of as _options
+from edgekit.keys import packages as _packages
 from edgekit.runner.runtimes import runtime_class, runtime_names
-from edgekit.sessions import FORMATS, NATIVE, companions, host_of, open_session, runtime_packages
+from edgekit.sessions import FORMATS, NATIVE, companions, open_session
 
 if TYPE_CHECKING:
     from edgekit.core.bench import Bench
     from edgekit.core.datasets import DataSet, DataSets
     from edgekit.core.progress import Progress
     from edgekit.core.quantization import Int8Scheme
-    from edgekit.core.recipe import Measuring, Recipe
-    from edgekit.evaluation.latency import Timing
-    from edgekit.results import Entrant
+    from edgekit.core.recipe import Recipe
 
 FIDELITY_SAMPLES = 8
 
@@ -45,11 +49,12 @@ class Stages:
     def __init__(self, recipe: Recipe, store: Store, progress: Progress, sets: DataSets, task: Task) -> None:
         self._recipe = recipe
         self._store = store
-        self._progress = progress
+        self.progress = progress
         self._calibration = sets.calibration
         self._evaluation = sets.evaluation
         self._training = sets.training
         self._task = task
+        self.parts = create(Parts, recipe.parts, "parts") if recipe.parts else None
         self.records: list[StageRecord] = []
 
     def checkpoint(self, source: Source) -> Checkpoint:
@@ -60,7 +65,7 @@ class Stages:
             source.fetch(out, self._plain_context())
 
         options = {**_options(source), "auto_class": self._task.auto_class}
-        return Checkpoint.load(self._run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
+        return Checkpoint.load(self.run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
 
     def improved(self, checkpoint: Checkpoint, work: Pass, *, teacher: Checkpoint | None = None, bench: Bench | None = None) -> Checkpoint:
         """Run one pass: plan, perform, save weights and plan.
@@ -117,28 +122,29 @@ class Stages:
 
         def make(out: Path) -> None:
             exporter.check_packages()
-            model = exporter.export(checkpoint, out, self._context(None))
+            model = assembly.export(checkpoint, self.parts, exporter, out, self._context(None))
             if checkpoint.metadata:
                 model.noted(checkpoint.metadata)
 
         inputs = {"checkpoint": checkpoint.digest, "example": _digest(self._calibration or self._evaluation)}
-        return Artifact.load(self._run("export", exporter, _options(exporter), inputs, exporter.packages, make))
+        options = {**_options(exporter), "parts": self.parts_digest}
+        return Artifact.load(self.run("export", exporter, options, inputs, exporter.packages, make))
 
     def quantized(self, model: Artifact, quantizer: Quantizer, scheme: Int8Scheme | None) -> Artifact:
         """Plan and perform a change of precision."""
 
         def make(out: Path) -> None:
             quantizer.check_packages()
-            context = self._context(scheme)
-            quantizer.perform(model, quantizer.plan(model, context), out, context)
+            assembly.quantize(model, quantizer, out, self._context(scheme))
 
         options = {**_options(quantizer), "scheme": scheme.model_dump() if scheme else None, "seed": self._recipe.seed}
+        options |= {"parts": self.parts_digest}
         inputs = {
             "model": model.digest,
             "metadata": digest.of_json(model.metadata),
             "calibration": _digest(self._calibration) if quantizer.calibrates else "",
         }
-        return Artifact.load(self._run("quantize", quantizer, options, inputs, quantizer.packages, make))
+        return Artifact.load(self.run("quantize", quantizer, options, inputs, quantizer.packages, make))
 
     def assigned(
         self, model: Artifact, quantizer: Quantizer, scheme: Int8Scheme | None, runtime: str, settings: RuntimeSettings, *, timed: bool
@@ -157,25 +163,25 @@ class Stages:
         options |= {"scheme": scheme and scheme.model_dump(), "max_drop": self._recipe.budget.max_drop}
         inputs = {"model": model.digest, "calibration": _digest(self._calibration), "training": _digest(self._training)}
         inputs |= {"task": self._task_digest, "search": code_digest("search")}
-        return Artifact.load(self._run("search", quantizer, options, inputs, (*quantizer.packages, *_packages(runtime)), make))
+        return Artifact.load(self.run("search", quantizer, options, inputs, (*quantizer.packages, *_packages(runtime)), make))
 
     def verified(self, model: Artifact, runtime: str, checkpoint: Checkpoint) -> dict[str, Any]:
         """Compare an export with the model it was made from on real inputs; a mismatch is an error."""
         from edgekit.evaluation import fidelity
 
         def make(out: Path) -> None:
-            self._refuse_misfit(model)
-            inputs = [batch for batch, _ in self._samples.batches(1, limit=FIDELITY_SAMPLES)]
+            self.refuse_misfit(model)
+            inputs = [batch for batch, _ in self.samples.batches(1, limit=FIDELITY_SAMPLES)]
             if all(isinstance(spec.shape[0], str) for spec in model.inputs):
                 inputs.insert(0, self._example)
-            expected = self._as_it_came(checkpoint, inputs)
+            expected = assembly.as_it_came(checkpoint, self.parts, inputs)
             with open_session(model.model, runtime, RuntimeSettings(), fresh=False) as session:
                 found = fidelity.verify(session, expected)
             (out / "fidelity.json").write_text(json.dumps(asdict(found), sort_keys=True), encoding="utf-8")
 
-        inputs = {"model": model.digest, "checkpoint": checkpoint.digest, "samples": _digest(self._samples)}
+        inputs = {"model": model.digest, "checkpoint": checkpoint.digest, "samples": _digest(self.samples)}
         packages = (*_packages(runtime), "torch")
-        path = self._run("verify", "evaluation", {"runtime": runtime}, inputs, packages, make, model.format)
+        path = self.run("verify", "evaluation", {"runtime": runtime, "parts": self.parts_digest}, inputs, packages, make, model.format)
         content: dict[str, Any] = json.loads((path / "fidelity.json").read_text(encoding="utf-8"))
         return content
 
@@ -188,9 +194,9 @@ class Stages:
             raise ValueError("observing needs an evaluation set")
 
         def make(out: Path) -> None:
-            self._refuse_misfit(model)
+            self.refuse_misfit(model)
             with open_session(model.model, runtime, settings, fresh=False) as session:
-                accuracy.observe(session, data, self._task, out, original=original, progress=self._progress)
+                accuracy.observe(session, data, self._task, out, original=original, progress=self.progress)
 
         options = {"runtime": runtime, **asdict(settings), "task": qualified(self._task), **_options(self._task)}
         inputs = {
@@ -199,30 +205,7 @@ class Stages:
             "task": code_digest(qualified(self._task)),
             "original": original.name if original else "",
         }
-        return self._run("evaluate", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
-
-    def raced(self, field: Sequence[Entrant], measuring: Measuring) -> dict[str, Timing]:
-        """Measure the latency of all entrants in interleaved rounds."""
-        from edgekit.evaluation import latency
-
-        def make(out: Path) -> None:
-            for entrant in field:
-                self._refuse_misfit(entrant.artifact)
-            contestants = [latency.Contestant(e.id, e.artifact.model, e.runtime, e.settings, host_of(e.runtime, fresh=True)) for e in field]
-            for name, timing in latency.race(contestants, self._one_sample, measuring, self._progress).items():
-                timing.save(out / files[name])
-
-        files = {entrant.id: f"{index}.json" for index, entrant in enumerate(field)}
-        options = {
-            "rounds": measuring.rounds,
-            "round_seconds": measuring.round_seconds,
-            "machine": this_machine().model_dump(mode="json"),
-            "field": [[e.id, e.runtime, asdict(e.settings)] for e in field],
-        }
-        inputs = {**{entrant.id: entrant.artifact.digest for entrant in field}, "sample": _digest(self._samples)}
-        packages = _packages(*(entrant.runtime for entrant in field))
-        path = self._run("time", "evaluation", options, inputs, packages, make, f"{len(field)} models in turn")
-        return {name: latency.Timing.load(path / file) for name, file in files.items()}
+        return self.run("evaluate", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
 
     def weighed(self, model: Artifact, runtime: str, settings: RuntimeSettings) -> Memory:
         """Measure the peak memory of a process that only loads and runs the model."""
@@ -231,12 +214,12 @@ class Stages:
         def make(out: Path) -> None:
             with open_session(model.model, runtime, settings, fresh=True) as session:
                 for _ in range(3):
-                    session.run(self._one_sample)
+                    session.run(self.one_sample)
                 (out / "memory.json").write_text(memory.peak(session).model_dump_json(), encoding="utf-8")
 
         options = {"runtime": runtime, **asdict(settings), "machine": this_machine().model_dump(mode="json")}
-        inputs = {"model": model.digest, "sample": _digest(self._samples)}
-        path = self._run("weigh", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
+        inputs = {"model": model.digest, "sample": _digest(self.samples)}
+        path = self.run("weigh", "evaluation", options, inputs, _packages(runtime), make, _about(model, runtime, settings))
         return Memory.model_validate_json((path / "memory.json").read_text(encoding="utf-8"))
 
     def sized(self, model: Artifact) -> Size:
@@ -246,7 +229,7 @@ class Stages:
         def make(out: Path) -> None:
             (out / "size.json").write_text(size.size_of(model).model_dump_json(), encoding="utf-8")
 
-        path = self._run("size", "evaluation", {}, {"model": model.digest}, ("zstandard",), make, f"{model.format} {model.precision}")
+        path = self.run("size", "evaluation", {}, {"model": model.digest}, ("zstandard",), make, f"{model.format} {model.precision}")
         return Size.model_validate_json((path / "size.json").read_text(encoding="utf-8"))
 
     def adopted(self, file: Path, runtime: str | None = None) -> Artifact:
@@ -276,7 +259,7 @@ class Stages:
             Artifact.describe(out, format=found, file=file.name, precision="as given", inputs=sides[0], outputs=sides[1])
 
         inputs = {name: digest.of_file(file.parent / name) for name in (file.name, *others)}
-        return Artifact.load(self._run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
+        return Artifact.load(self.run("take in", "stages", {"runtime": chosen}, inputs, _packages(chosen), make, file.name))
 
     def disjoint(self) -> None:
         """Check by hash that evaluation shares no sample with calibration or training."""
@@ -287,58 +270,59 @@ class Stages:
             if data is not None:
                 inputs = {"calibration": _digest(data), "evaluation": _digest(evaluation)}
                 make = partial(_check_disjoint, data, evaluation)
-                self._run("check", "data", {}, inputs, (), make, f"that {role} and evaluation share no sample")
+                self.run("check", "data", {}, inputs, (), make, f"that {role} and evaluation share no sample")
 
     @cached_property
     def _task_digest(self) -> str:
         return digest.of_json([qualified(self._task), _options(self._task), code_digest(qualified(self._task))])
 
     @cached_property
-    def _samples(self) -> DataSet:
+    def parts_digest(self) -> str:
+        """Digest of how the model is divided; empty for one graph."""
+        if self.parts is None:
+            return ""
+        return digest.of_json([qualified(self.parts), _options(self.parts), code_digest(qualified(self.parts)), code_digest("assembly")])
+
+    @cached_property
+    def samples(self) -> DataSet:
+        """The set that real inputs are taken from where labels don't matter."""
         data = self._calibration or self._evaluation
         if data is None:
             raise ValueError("a run needs data")
         return data
 
     @cached_property
-    def _one_sample(self) -> Batch:
-        return next(self._samples.batches(1, limit=1))[0]
+    def one_sample(self) -> Batch:
+        """The first of them."""
+        return next(self.samples.batches(1, limit=1))[0]
 
     @cached_property
     def _example(self) -> Batch:
         """A batch of three: exports are traced with two and must run with any number."""
-        return next(self._samples.batches(3, limit=3))[0]
+        return next(self.samples.batches(3, limit=3))[0]
 
-    def _as_it_came(self, checkpoint: Checkpoint, inputs: Sequence[Batch]) -> list[tuple[Batch, Batch]]:
-        """Run inputs through the model before export: its PyTorch module, or the ready graph."""
-        if checkpoint.kind == "module":
-            return outputs_of(load_module(checkpoint), inputs)
-        graph = checkpoint.path / checkpoint.description["file"]
-        with open_session(graph, NATIVE[checkpoint.description["format"]], RuntimeSettings(), fresh=False) as session:
-            return [(batch, session.run(batch)) for batch in inputs]
-
-    def _refuse_misfit(self, model: Artifact) -> None:
+    def refuse_misfit(self, model: Artifact) -> None:
         """Refuse data that a model does not take, before a runtime says so in its own words.
 
         Raises:
             DataError: names both sides.
         """
-        if misfit(model.inputs, self._one_sample):
+        if misfit(model.inputs, self.one_sample):
             takes = ", ".join(f"{spec.name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for spec in model.inputs)
-            gives = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in self._one_sample.items())
+            gives = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in self.one_sample.items())
             raise DataError(
-                f"{model.file} takes {takes}; {self._samples.name} gives {gives}",
+                f"{model.file} takes {takes}; {self.samples.name} gives {gives}",
                 hint="let the data set's inputs have the model's names, and preprocess to its type and shape",
             )
 
     def _plain_context(self) -> Context:
-        return Context(example={}, seed=self._recipe.seed, progress=self._progress, auto_class=self._task.auto_class)
+        return Context(example={}, seed=self._recipe.seed, progress=self.progress, auto_class=self._task.auto_class)
 
     def _context(self, scheme: Int8Scheme | None) -> Context:
-        given = replace(self._plain_context(), example=self._one_sample, calibration=self._calibration, scheme=scheme)
-        return replace(given, dynamic=self._samples.varying, lengths=self._samples.lengths)
+        given = replace(self._plain_context(), example=self.one_sample, calibration=self._calibration, scheme=scheme)
+        return replace(given, dynamic=self.samples.varying, lengths=self.samples.lengths)
 
-    def _run(
+    def run(
         self,
         stage: str,
         plugin: Plugin | str,
@@ -348,6 +332,7 @@ class Stages:
         make: Callable[[Path], None],
         about: str = "",
     ) -> Path:
+        """Carry out a stage, or find its result in the store; keep a record."""
         name = plugin if isinstance(plugin, str) else qualified(plugin)
         return self._made(StageKey(stage, name, options, inputs, tuple(packages)), make, about)
 
@@ -356,38 +341,20 @@ class Stages:
         label = f"{key.stage} {about or key.plugin.rpartition('.')[2]}"
 
         def announced(out: Path) -> None:
-            self._progress.stage(label)
+            self.progress.stage(label)
             make(out)
 
         result = self._store.stage(key, announced)
         if result.key in {record.key for record in self.records}:
             return result.path
         if result.cached:
-            self._progress.stage(label, cached=True)
+            self.progress.stage(label, cached=True)
         seconds = round(time.perf_counter() - began, 3)
         self.records.append(StageRecord(stage=key.stage, plugin=key.plugin, key=result.key, cached=result.cached, seconds=seconds))
         return result.path
-
-
-def _packages(*runtimes: str) -> tuple[str, ...]:
-    return tuple(sorted({name for runtime in runtimes for name in runtime_packages(runtime)}))
-
-
-def _about(model: Artifact, runtime: str, settings: RuntimeSettings) -> str:
-    precision = "bf16" if settings.precision == "bf16" else model.precision
-    return f"{precision} in {runtime}"
-
-
-def _options(plugin: Plugin) -> dict[str, Any]:
-    return plugin.model_dump(mode="json")
 
 
 def _check_disjoint(data: DataSet, evaluation: DataSet, out: Path) -> None:
     from edgekit.data import check_disjoint
 
     check_disjoint(data, evaluation)
-
-
-def _digest(data: DataSet | None) -> str:
-    """Digest of a set's content and of the code that reads and preprocesses it."""
-    return digest.of_json([data.digest, code_digest("data")]) if data else ""

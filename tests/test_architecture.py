@@ -21,6 +21,7 @@ HEAVY = {
     "openvino",
     "nncf",
     "transformers",
+    "diffusers",
     "litert_torch",
     "ai_edge_litert",
     "ai_edge_quantizer",

@@ -136,6 +136,9 @@ class Checkpoint:
 class Artifact:
     """A model file that a runtime loads.
 
+    A model of several graphs is one artefact too: its main file names the graphs and the program that runs them
+    (:mod:`edgekit.runner.assembly`), and each graph is an artefact in a folder of its own below.
+
     Attributes:
         path: the folder that holds it.
         format: ``onnx``, ``openvino``, ``tflite`` or ``torch``.
@@ -145,6 +148,7 @@ class Artifact:
         outputs: in the order in which the graph gives them.
         digest: SHA-256 of the model files.
         metadata: facts for later stages and the report (opset, layers left in float, ...), plain data.
+        components: the graphs of a model of several, by name; empty for a single graph.
     """
 
     path: Path
@@ -155,6 +159,7 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     digest: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    components: dict[str, Artifact] = field(default_factory=dict)
 
     @property
     def model(self) -> Path:
@@ -181,10 +186,11 @@ class Artifact:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         metadata: dict[str, Any] | None = None,
+        components: dict[str, Artifact] | None = None,
     ) -> Artifact:
         """Describe the model files in a folder as an artefact and write the description."""
         of_files = digest.of_tree(path, skip=RECORDS)
-        made = Artifact(path, format, file, precision, inputs, outputs, of_files, metadata or {})
+        made = Artifact(path, format, file, precision, inputs, outputs, of_files, metadata or {}, components or {})
         made.save()
         return made
 
@@ -195,8 +201,9 @@ class Artifact:
         return made
 
     def save(self) -> None:
-        """Write the description beside the model."""
-        content = {k: v for k, v in asdict(self).items() if k != "path"}
+        """Write the description beside the model; components have their own."""
+        content = {k: v for k, v in asdict(replace(self, components={})).items() if k != "path"}
+        content["components"] = list(self.components)
         (self.path / ARTIFACT).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
@@ -209,6 +216,7 @@ class Artifact:
         content = _read(path / ARTIFACT)
         for side in ("inputs", "outputs"):
             content[side] = tuple(TensorSpec.of(item) for item in content[side])
+        content["components"] = {name: Artifact.load(path / name) for name in content["components"]}
         return Artifact(path=path, **content)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, TensorSpec
 from edgekit.core.datasets import DataSet, Record, TrainingSet
-from edgekit.core.errors import MissingPackageError, RecipeError
+from edgekit.core.errors import MissingPackageError, RecipeError, SourceError
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
 from edgekit.core.schema import Schema
@@ -266,6 +266,14 @@ class Session(ABC):
     @abstractmethod
     def time(self, inputs: Batch, *, seconds: float, at_least: int) -> list[int]:
         """Run the model again and again on the same inputs; return each call's wall time in nanoseconds."""
+
+    def generate(self, inputs: Batch, **options: Any) -> Batch:
+        """Write ``tokens`` [1, N] behind a prompt, and tell the ``nanoseconds`` [N] until each was there.
+
+        Raises:
+            SourceError: the model does not generate.
+        """
+        raise SourceError("this session runs single graphs only", hint="open the model in a host")
 
     @abstractmethod
     def peak_memory(self) -> int:

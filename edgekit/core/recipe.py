@@ -51,6 +51,7 @@ class Recipe(Schema):
     model: PluginWish = Field(description="Source plugin and options, or just a path.")
     task: PluginWish = Field("generic", description="Task plugin that judges the model.")
     data: DataChoice
+    parts: PluginWish | None = Field(None, description="How the model is divided into graphs that run in turn; left out for one graph.")
     targets: tuple[str, ...] = Field(("host",), min_length=1, description="Target profiles; one artefact each.")
     formats: tuple[str, ...] = Field((), description="Keep to these formats; empty for all that the target runs.")
     runtimes: tuple[str, ...] = Field((), description="Keep to these runtimes; empty for all that the target has.")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import edgekit
 from edgekit.core.errors import RecipeError, closest
+from edgekit.core.parts import Parts
 from edgekit.core.plugin import Exporter, Host, Pass, Plugin, Quantizer, Reader, Source, Task, Writer
 from edgekit.core.schema import parse
 from edgekit.core.transport import Transport
@@ -20,6 +21,7 @@ SLOTS: dict[type[Plugin], str] = {
     Reader: "data",
     Task: "tasks",
     Pass: "passes",
+    Parts: "parts",
     Exporter: "exporters",
     Quantizer: "quantizers",
     Host: "hosts",

@@ -81,6 +81,18 @@ class Latency(Schema):
     circumstances: dict[str, Any] = Field(default_factory=dict)
 
 
+class Generation(Schema):
+    """How a model writes tokens behind a prompt, greedily, one text at a time."""
+
+    basis: Basis
+    prompt: int = Field(description="Tokens that were read.")
+    new_tokens: int = Field(description="Tokens that were written.")
+    rounds: int
+    first_token_ms: Interval = Field(description="Milliseconds from the start until the first token was there, median.")
+    tokens_per_second: Interval | None = Field(None, description="Of the tokens after the first, median; None where there is one only.")
+    same_tokens: float = Field(description="Percent of the written tokens that the original wrote in the same place.")
+
+
 class Memory(Schema):
     """Peak resident set of a process that only loads and runs the model."""
 
@@ -110,6 +122,7 @@ class ModelResult(Schema):
     accuracy: Accuracy | None = None
     agreement: Agreement | None = None
     latency: Latency | None = None
+    generation: Generation | None = None
     memory: Memory | None = None
     size: Size | None = None
     layers: dict[str, int] = Field(default_factory=dict, description="Number of layers by precision, from the quantizer's plan.")

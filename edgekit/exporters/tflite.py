@@ -63,7 +63,7 @@ class TfLite(Exporter):
         Raises:
             ExportError: as :meth:`export`.
         """
-        if context.dynamic:
+        if context.lengths:
             return self._of_lengths(module, out, context)
         file = out / tflite_model.FILE
         with muted(native=True):

@@ -100,6 +100,10 @@ class ProcessSession(Session):
         laps: list[int] = self._ask(request, inputs, extra=seconds)[1]["nanoseconds"].tolist()
         return laps
 
+    def generate(self, inputs: Batch, **options: Any) -> Batch:
+        """Write new tokens behind a prompt."""
+        return self._ask({"command": "generate", "options": options}, inputs)[1]
+
     def peak_memory(self) -> int:
         """Peak resident set of the model's process in bytes; ``circumstances["runtime_memory"]`` is what the runtime alone took."""
         peak: int = self._ask({"command": "memory"})[0]["peak"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core.artifacts import TensorSpec
 from edgekit.core.plugin import Host, RuntimeSettings, Session
@@ -63,6 +63,13 @@ class InProcessSession(Session):
         except RunnerError as problem:
             raise as_error(problem, self._where) from problem
         return laps
+
+    def generate(self, inputs: Batch, **options: Any) -> Batch:
+        """Write new tokens behind a prompt."""
+        try:
+            return self._model.generate(inputs, options)
+        except RunnerError as problem:
+            raise as_error(problem, self._where) from problem
 
     def peak_memory(self) -> int:
         """Peak resident set of this whole process in bytes: everything that ever was in it, not the model's alone."""

@@ -6,7 +6,7 @@ import gc
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -97,6 +97,14 @@ class Runtime(ABC):
     @abstractmethod
     def collect(self, result: Any) -> list[np.ndarray]:
         """Turn what a call gave back into arrays that outlive the next call, in the order of ``outputs``."""
+
+    def generate(self, inputs: Arrays, options: Mapping[str, Any]) -> Arrays:
+        """Write new tokens behind a prompt, as :meth:`~edgekit.runner.program.Program.generate` does.
+
+        Raises:
+            RunnerError: ``model``: a single graph does not generate.
+        """
+        raise RunnerError("model", "a single graph does not generate tokens", "divide the model into 'parts'")
 
     def close(self) -> None:  # noqa: B027 - most runtimes hold nothing that outlives them
         """Give back what the runtime changed in its process."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import memory, protocol
 from .contract import RunnerError, Runtime
-from .runtimes import admit
+from .runtimes import admit, opened
 
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 
@@ -70,6 +70,7 @@ class Service:
             "load": self._load,
             "run": self._run,
             "time": self._time,
+            "generate": self._generate,
             "memory": self._memory,
             "close": lambda header, arrays: ({}, {}),
         }
@@ -100,7 +101,7 @@ class Service:
         kind = admit(path, header["runtime"], threads, precision)
         kind.library()
         self._before = memory.peak()
-        self._model = kind.load(path, threads, precision)
+        self._model = opened(kind, path, threads, precision)
         return {"inputs": self._model.inputs, "outputs": self._model.outputs, "circumstances": self._model.circumstances}, {}
 
     def _run(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:
@@ -109,6 +110,9 @@ class Service:
 
     def _time(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:
         return {}, {"nanoseconds": self._loaded().time(arrays, header["seconds"], header["at_least"])}
+
+    def _generate(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:
+        return {}, self._loaded().generate(arrays, header["options"])
 
     def _memory(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Answer:
         del header, arrays

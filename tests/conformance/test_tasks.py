@@ -14,6 +14,9 @@ from edgekit.core.registry import load, names
 N, CLASSES, LENGTH = 40, 12, 6
 OF_SEQUENCES = ("causal_lm",)
 """Tasks whose labels are the tokens of a text, and whose scores at a place are of the next one."""
+OF_WRITTEN_TEXTS = ("summarization", "transcription", "translation")
+"""Tasks whose outputs are the tokens of a text, and whose labels are those of the right one."""
+OF_PICTURES = ("text_to_image",)
 Case = tuple[Task, Batch, Batch, list[Any]]
 
 
@@ -22,12 +25,30 @@ def case(request: pytest.FixtureRequest) -> Case:
     """A task with outputs of a candidate, of the original, and labels."""
     rng = np.random.default_rng(0)
     task = load(Task, request.param)()
+    if request.param in OF_WRITTEN_TEXTS:
+        right = rng.integers(0, CLASSES, (N, LENGTH))
+        first = changed({"tokens": right}, 0.1, 5)
+        return task, changed(first, 0.5, 6), first, list(right)
+    if request.param in OF_PICTURES:
+        pictures = {"image": rng.random((N, 3, 4, 4)).astype(np.float32)}
+        return task, changed(pictures, 0.1, 5), pictures, [None] * N
     labels = rng.integers(0, CLASSES, (N, LENGTH) if request.param in OF_SEQUENCES else N)
     right = np.eye(CLASSES)[np.roll(labels, -1, axis=1) if request.param in OF_SEQUENCES else labels]
     original = (rng.normal(size=right.shape) + 3 * right).astype(np.float32)
     candidate = original + rng.normal(size=original.shape).astype(np.float32)
     told = list(labels) if request.param in OF_SEQUENCES else labels.tolist()
     return task, {"output": candidate}, {"output": original}, told if task.labelled else [None] * N
+
+
+def changed(outputs: Batch, size: float, seed: int) -> Batch:
+    """Outputs with noise of some size; of whole numbers, a share of them that grows with the size becomes others."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for name, values in outputs.items():
+        other = rng.normal(size=values.shape) if values.dtype.kind == "f" else rng.integers(0, CLASSES, values.shape)
+        mixed = values + size * other if values.dtype.kind == "f" else np.where(rng.random(values.shape) < 1 - np.exp(-size), other, values)
+        made[name] = mixed.astype(values.dtype)
+    return made
 
 
 def rows_of(case: Case, which: slice = slice(None)) -> np.ndarray:
@@ -72,7 +93,7 @@ def test_any_resample_can_be_judged(case: Case) -> None:
 
 def test_a_worse_model_scores_lower(case: Case) -> None:
     task, _, original, labels = case
-    noise = {"output": np.random.default_rng(3).normal(size=original["output"].shape)}
+    noise = changed({name: np.zeros_like(values) for name, values in original.items()}, 9, 3)
     scores = [task.metrics(task.observe(outputs, labels, original))[task.primary] for outputs in (original, noise)]
     assert scores[0] > scores[1] + 20
 
@@ -101,10 +122,9 @@ def test_formats_with_dynamic_int8_exist(case: Case) -> None:
 
 def test_what_is_likely_lost_grows_with_the_distance_from_the_original(case: Case) -> None:
     task, _, original, _ = case
-    noise = np.random.default_rng(4).normal(size=original["output"].shape)
-    changed = [{"output": original["output"] + size * noise} for size in (0, 0.1, 1, 100)]
-    losses = [float(task.likely_losses(outputs, original).mean()) for outputs in changed]
-    assert task.likely_losses(changed[1], original).shape == (N,)
+    distances = [changed(original, size, 4) for size in (0, 0.1, 1, 100)]
+    losses = [float(task.likely_losses(outputs, original).mean()) for outputs in distances]
+    assert task.likely_losses(distances[1], original).shape == (N,)
     assert losses[0] == pytest.approx(0, abs=1e-6)
     assert losses == sorted(losses)
     assert losses[3] > 20

@@ -59,4 +59,15 @@ def load(path: Path, runtime: str, *, threads: int = 1, precision: str = "f32") 
     Raises:
         RunnerError: ``missing``, ``model`` or ``input``.
     """
-    return admit(path, runtime, threads, precision).load(path, threads, precision)
+    return opened(admit(path, runtime, threads, precision), path, threads, precision)
+
+
+def opened(kind: type[Runtime], path: Path, threads: int, precision: str) -> Runtime:
+    """Load a model file, or the graphs that an assembly names, in a runtime that was admitted.
+
+    Raises:
+        RunnerError: as :func:`load`.
+    """
+    from ..assembly import SUFFIX, Assembly  # noqa: TID252 - it knows the runtimes' contract, and they need not know it
+
+    return Assembly.of(kind, path, threads, precision) if path.suffix == SUFFIX else kind.load(path, threads, precision)
