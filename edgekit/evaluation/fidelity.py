@@ -51,7 +51,7 @@ def verify(session: Session, expected: Sequence[tuple[Batch, Batch]], *, absolut
     Args:
         session: the loaded export.
         expected: batches of inputs with the original's outputs on them.
-        absolute: tolerated difference in units of the root mean square of an output (at least 0.01), see ``TOLERANCES``.
+        absolute: tolerated difference in units of the root mean square of an output or channel (at least 0.01), see ``TOLERANCES``.
         relative: tolerated difference in units of the original's element.
 
     Raises:
@@ -77,16 +77,28 @@ def verify(session: Session, expected: Sequence[tuple[Batch, Batch]], *, absolut
     return Fidelity(samples, max(largest for _, largest in worst.values()), worst[output][0], output)
 
 
-def _scales(expected: Sequence[tuple[Batch, Batch]]) -> dict[str, float]:
-    """Root mean square of each of the original's outputs over all batches."""
-    squares: dict[str, float] = {}
-    counts: dict[str, int] = {}
+def _scales(expected: Sequence[tuple[Batch, Batch]]) -> dict[str, np.ndarray]:
+    """Root mean square of each of the original's outputs over all batches.
+
+    The channels of a map [N, C, H, W] may have units of their own (a detector's objectness, sizes and classes), so one whose root mean
+    square is larger than the whole output's is judged by its own: [C, 1, 1], which broadcasts.
+    """
+    squares: dict[str, list[np.ndarray]] = {}
+    counts: dict[str, list[np.ndarray]] = {}
     for _, originals in expected:
         for name, values in originals.items():
-            finite = _wide(values)[np.isfinite(_wide(values))]
-            squares[name] = squares.get(name, 0.0) + float(np.sum(finite**2))
-            counts[name] = counts.get(name, 0) + finite.size
-    return {name: max(_SMALLEST_SCALE, (total / max(1, counts[name])) ** 0.5) for name, total in squares.items()}
+            wide = _wide(values)
+            finite = np.isfinite(wide)
+            others = tuple(axis for axis in range(wide.ndim) if axis != 1) if wide.ndim >= 4 else None
+            shape = (-1, *[1] * (wide.ndim - 2)) if others else ()
+            squares.setdefault(name, []).append(np.sum(np.where(finite, wide, 0.0) ** 2, axis=others).reshape(shape))
+            counts.setdefault(name, []).append(np.sum(finite, axis=others).reshape(shape))
+    found = {}
+    for name, parts in squares.items():
+        total, count = np.sum(parts, axis=0), np.sum(counts[name], axis=0)
+        whole = (total.sum() / max(1, count.sum())) ** 0.5
+        found[name] = np.maximum(np.sqrt(total / np.maximum(1, count)), max(_SMALLEST_SCALE, whole))
+    return found
 
 
 def _compatible(name: str, found: np.ndarray, original: np.ndarray) -> None:

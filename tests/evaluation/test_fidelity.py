@@ -83,6 +83,25 @@ def test_scores_beside_large_boxes_are_judged_more_strictly_than_boxes(numpy_ses
         verify(numpy_session(lambda _: {"y": off}), [({"x": x}, {"y": x})])
 
 
+def test_a_large_channel_of_a_map_is_judged_by_its_own_size_and_a_small_one_is_not(numpy_session):
+    sizes = np.array([10.0, 0.01, 0.01, 0.01] * 8)[None, :, None, None]
+    y = np.random.default_rng(2).normal(size=(2, 32, 3, 3)) * sizes  # root mean square 5
+    original = [({"x": np.zeros((2, 1), np.float32)}, {"y": y})]
+
+    def moved(channel, by):
+        changed = y.copy()
+        changed[0, channel, 1, 1] += by
+        return numpy_session(lambda x: {"y": changed})
+
+    verify(moved(0, 7e-4), original)
+    verify(moved(1, 3e-4), original)
+    for channel in (0, 1):
+        with pytest.raises(ExportError):
+            verify(moved(channel, 3e-3), original)
+    with pytest.raises(ExportError):
+        verify(moved(1, 7e-4), original)
+
+
 def test_integers_must_be_equal_whatever_their_width(numpy_session):
     x = np.array([[3, 900]], np.int64)
     assert verify(numpy_session(lambda x: {"y": x.astype(np.int32)}), [({"x": x}, {"y": x})]).max_absolute == 0
