@@ -49,6 +49,17 @@ class Transformer(nn.Module):
         return self.out(x).mean(1)
 
 
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, image):
+        return self.head(self.pool(self.stem(image)).mean((2, 3)))
+
+
 class Hybrid(Transformer):
     def __init__(self):
         super().__init__()
@@ -148,6 +159,15 @@ def test_static_cnn_is_int8_from_end_to_end_between_float_inputs_and_outputs(exp
     floats = [t for t in tflite_model.read(made.model).subgraphs[0].tensors if tflite_model._dtypes()[t.type] == "float32"]
     assert len(floats) == 2
     assert made.size < 0.8 * model.size
+
+
+def test_padding_of_a_max_pool_widens_no_range(exported: Callable[[str], Artifact], tmp_path: Path) -> None:
+    """It is minus infinity; as a range it made scales that no kernel takes."""
+    model = exported("Pooled")
+    made = quantize("tflite_int8_static", model, tmp_path / "q")
+    found, wanted = (open_model(m.model, "litert", threads=1, precision="f32").run({"image": IMAGES[:1]}) for m in (made, model))
+    difference = np.abs(next(iter(found.values())) - next(iter(wanted.values()))).max()
+    assert 0 < difference < 0.05
 
 
 def test_excluded_layer_computes_in_float_between_its_int8_neighbours(exported: Callable[[str], Artifact], tmp_path: Path) -> None:
