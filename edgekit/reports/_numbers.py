@@ -35,6 +35,11 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f} %".replace("-", MINUS)
 
 
+def figure(value: float | None) -> str:
+    """``32.3``: a metric in its own unit."""
+    return NOTHING if value is None else significant(value)
+
+
 def milliseconds(value: float | None) -> str:
     """``1.08 ms``."""
     return NOTHING if value is None else f"{significant(value)} ms"

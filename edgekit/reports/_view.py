@@ -85,6 +85,13 @@ def metric_name(report: Report) -> str:
     return next((m.accuracy.primary for m in report.models if m.accuracy), "accuracy")
 
 
+def further(model: ModelResult) -> dict[str, float]:
+    """The task's other metrics, in its words and units."""
+    return (
+        {} if model.accuracy is None else {name: value for name, value in model.accuracy.metrics.items() if name != model.accuracy.primary}
+    )
+
+
 def worst_first(changes: tuple[ClassChange, ...]) -> list[ClassChange]:
     """Classes by what they lost; among equals the larger class first, then by name."""
     return sorted(changes, key=lambda c: (c.change, -c.samples, c.name))

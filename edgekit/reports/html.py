@@ -80,6 +80,7 @@ def _environment() -> Environment:
         "megabytes",
         "size",
         "signed",
+        "figure",
         "change",
         "check_name",
         "check_value",
@@ -89,6 +90,7 @@ def _environment() -> Environment:
     made.filters |= {
         "short": _view.short,
         "primary": _view.primary,
+        "further": _view.further,
         "url": lambda file: quote(file),
         "slug": lambda word: word.replace(" ", "-"),
         "combine": lambda a, b: a | b,

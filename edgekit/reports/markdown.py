@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.core.plugin import Writer
 from edgekit.reports import _numbers as n
-from edgekit.reports._view import Group, groups, has_latency, metric_name, notes_of, primary, short, worst_first
+from edgekit.reports._view import Group, further, groups, has_latency, metric_name, notes_of, primary, short, worst_first
 
 if TYPE_CHECKING:
     from edgekit.core.report import ModelResult, Report, Status
@@ -59,7 +59,9 @@ def _target(group: Group, report: Report) -> list[str]:
         lines += ["", *table(["budget", "limit", "found", "status", ""], "lrrll", found)]
     worst = _worst(group)
     notes = [f"- {', '.join(escape(name) for name in names)}: {escape(note)}" for note, names in notes_of(group).items()]
-    return [*lines, *(["", worst] if worst else []), *(["", *notes] if notes else []), *_command(group)]
+    others = _further(group)
+    told = [["", line] for line in (others, worst) if line]
+    return [*lines, *(line for pair in told for line in pair), *(["", *notes] if notes else []), *_command(group)]
 
 
 def _heading(group: Group) -> str:
@@ -102,6 +104,18 @@ def _row(model: ModelResult, group: Group) -> list[str]:
         n.megabytes(memory.peak_mb if memory else None) if group.shows_latency(model) else n.NOTHING,
         n.NOTHING if status is None else f"{MARKS[status]} {status}",
     ]
+
+
+def _further(group: Group) -> str:
+    """The focus's other metrics beside the original's."""
+    original = next((further(model) for model in group.models if model.role == "original"), {})
+    if group.focus is None or not further(group.focus):
+        return ""
+    told = [
+        f"{escape(name)} {n.figure(value)}{f' (original {n.figure(original[name])})' if name in original else ''}"
+        for name, value in further(group.focus).items()
+    ]
+    return f"Further metrics of {escape(short(group.focus))}: {', '.join(told)}."
 
 
 def _worst(group: Group) -> str:

@@ -58,6 +58,10 @@ def test_page_is_well_formed_and_loads_nothing(name, request):
     assert not re.search(r"@import|url\(|https?:", page)
 
 
+def test_further_metrics_stand_below_the_primary_one(full: Report) -> None:
+    assert Html().render(full).count("<small>top5 75.4</small>") >= 1
+
+
 def test_user_text_stays_text(hostile, evil_text):
     page = Html().render(hostile)
     reader = Reader(page)

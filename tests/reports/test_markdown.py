@@ -36,6 +36,10 @@ def test_worst_classes_are_named(failing):
     assert "Worst classes of onnx-int8-static, points: monarch butterfly \u221238.9 (18 samples)" in Markdown().render(failing)
 
 
+def test_further_metrics_stand_beside_the_originals(full):
+    assert "Further metrics of openvino-bf16: top5 75.4 (original 75.8)." in Markdown().render(full)
+
+
 def test_one_target_fits_a_job_summary(full):
     one = full.model_copy(update={"targets": full.targets[:1], "models": full.models[:11]})
     assert len(Markdown().render(one).splitlines()) < 60
