@@ -126,7 +126,7 @@ def anchored(recipe: Recipe) -> Recipe:
             "model": resolved(recipe.model, recipe.base),
             "data": DataChoice(**sets),
             "targets": tuple(anchored_file(name, recipe.base) for name in recipe.targets),
-            "passes": tuple(anchored_pass(wish, recipe.base) for wish in recipe.passes),
+            **{name: tuple(anchored_pass(wish, recipe.base) for wish in getattr(recipe, name)) for name in ("prepare", "passes")},
         }
     )
 

@@ -58,15 +58,16 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     targets = open_targets(recipe)
     task = create(Task, recipe.task, "task")
     source = open_source(recipe.model, recipe.base)
-    passes = [create(Pass, anchored_pass(wish, recipe.base), f"passes.{i}") for i, wish in enumerate(recipe.passes)]
+    preparing, passes = (_passes(recipe, name) for name in ("prepare", "passes"))
     measurable = [t.measurable_on(this_machine()) for t in targets]
     candidates = plan_candidates(recipe, targets, task, measurable=measurable, reachable=source.reaches)
-    sets = open_data(recipe, training=any(work.trains for work in passes))
+    sets = open_data(recipe, training=any(work.trains for work in (*preparing, *passes)))
     stages = Stages(recipe, store or Store(), progress or Silent(), sets, task)
 
     stages.disjoint()
-    checkpoint = stages.checkpoint(source)
-    improved = _improved(stages, checkpoint, passes, recipe, _bench(candidates, progress or Silent()))
+    bench = _bench(candidates, progress or Silent())
+    checkpoint = _improved(stages, stages.checkpoint(source), preparing, recipe, bench)
+    improved = _improved(stages, checkpoint, passes, recipe, bench)
     built = [_build(stages, candidate, improved if candidate.passed else checkpoint, recipe) for candidate in candidates]
     field = [_entrant(b, built) for b in built]
     if recipe.measure.enabled:
@@ -90,6 +91,10 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
     )
     deliver(report, anchored(recipe), {b.candidate.id: b.artifact for b in built}, out)
     return report
+
+
+def _passes(recipe: Recipe, name: str) -> list[Pass]:
+    return [create(Pass, anchored_pass(wish, recipe.base), f"{name}.{i}") for i, wish in enumerate(getattr(recipe, name))]
 
 
 def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe: Recipe) -> Built:

@@ -57,6 +57,9 @@ class Recipe(Schema):
     runtimes: tuple[str, ...] = Field((), description="Keep to these runtimes; empty for all that the target has.")
     precisions: tuple[Precision, ...] = Field((), description="Candidates to make; empty for all that pay on the target.")
     exporters: dict[str, str] = Field(default_factory=dict, description="Another exporter for a format, such as {onnx: optimum}.")
+    prepare: tuple[PluginWish, ...] = Field(
+        (), description="Passes that first make the model which everything is compared with: finetune for a new head, say."
+    )
     passes: tuple[PluginWish, ...] = Field((), description="Passes on the checkpoint, in order.")
     quantization: QuantizationSpec = QuantizationSpec()
     quantization_by_format: dict[str, QuantizationSpec] = Field(

@@ -30,6 +30,7 @@ class Text(Reader):
     pair: Column | None = Field(None, description="Column of the second text, for tasks on pairs.")
     label: Column | None = Field(None, description="Column of the label; leave out for none.")
     metadata: tuple[Column, ...] = Field((), description="Further columns to keep.")
+    unique: bool = Field(False, description="Count a text that stands several times once, where it stands first.")
     encoding: str = Field("utf-8", description="Encoding of the file.")
 
     @field_validator("pattern")
@@ -55,7 +56,7 @@ class Text(Reader):
 
     def count(self, base: Path) -> int:
         """Number of rows; reads the file once."""
-        return sum(1 for _ in self._rows(expand(self.path, base)))
+        return sum(1 for _ in self._counted(expand(self.path, base)))
 
     def stream(self, base: Path, indices: Sequence[int]) -> Iterator[Record]:
         """Yield rows in the order of the file.
@@ -66,12 +67,24 @@ class Text(Reader):
         path = expand(self.path, base)
         wanted = iter(indices)
         following = next(wanted, None)
-        for position, (number, row) in enumerate(self._rows(path)):
+        for position, (number, row) in enumerate(self._counted(path)):
             if position == following:
                 yield self._record(row, path, number)
                 following = next(wanted, None)
             if following is None:
                 return
+
+    def _counted(self, path: Path) -> Iterator[tuple[int, Row]]:
+        """Rows that count, each with its line; of texts that agree but for spaces only the first where they are to be unique."""
+        seen: set[int] = set()
+        for number, row in self._rows(path):
+            if self.unique:
+                texts = self._record(row, path, number).values
+                own = hash(tuple(" ".join(str(text).split()) for text in texts.values()))
+                if own in seen:
+                    continue
+                seen.add(own)
+            yield number, row
 
     def _rows(self, path: Path) -> Iterator[tuple[int, Row]]:
         kind = self.format or format_of(path)

@@ -18,6 +18,7 @@ from edgekit.core.factories import RAISED, described
 from edgekit.core.modules import save_module
 from edgekit.core.plugin import Source
 from edgekit.core.weights import check_finite
+from edgekit.sources._pooling import MODULES, Pooling, pooled, pooling_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ class Transformers(Source):
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     auto_class: str | None = Field(None, description="Auto class to load with; the task's own by default.")
     attention: str | None = Field(None, description="Attention implementation: eager or sdpa; the library's choice by default.")
+    classes: int | None = Field(None, ge=1, description="Put a new head for so many classes on the model, for finetune to train.")
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the checkpoint.")
 
     @classmethod
@@ -71,9 +73,13 @@ class Transformers(Source):
             raise SourceError(
                 f"transformers has no class {name!r}", hint=closest(name, [n for n in dir(transformers) if n.startswith("Auto")])
             )
-        extra = {"attn_implementation": self.attention} if self.attention else {}
+        extra: dict[str, Any] = {"attn_implementation": self.attention} if self.attention else {}
+        if self.classes is not None:
+            transformers.set_seed(context.seed)
+            extra |= {"num_labels": self.classes, "ignore_mismatched_sizes": True}
         model, info = self._load(kind, what="weights", output_loading_info=True, dtype="float32", **extra)
-        if missing := sorted(info["missing_keys"]):
+        fresh = [key for key in info["missing_keys"] if self.classes is not None and _is_head(key, model)]
+        if missing := sorted(set(info["missing_keys"]) - set(fresh)):
             raise SourceError(
                 f"{self.path}: {len(missing)} weights of {type(model).__name__} are missing, such as {missing[0]!r}",
                 hint="fine-tune a head first, or set auto_class to the class that was trained",
@@ -81,12 +87,20 @@ class Transformers(Source):
         model.config.use_cache = False
         check_finite(model, self.path)
         model.config.save_pretrained(out)
-        description = {"class": type(model).__name__, "attention": self.attention, "remote_code": self.trust_remote_code}
+        description: dict[str, Any] = {"class": type(model).__name__, "attention": self.attention, "remote_code": self.trust_remote_code}
+        pooling = pooling_of(Path(self.path)) if _pools(model) else None
+        if pooling is not None:
+            description["pooling"] = pooling.model_dump(mode="json")
         if self.trust_remote_code and Path(self.path).is_dir():
             for script in Path(self.path).glob("*.py"):
                 shutil.copyfile(script, out / script.name)
         notes = [f"loaded as {type(model).__name__}"]
-        return save_module(model.eval(), out, source="transformers", description=description, notes=notes)
+        if pooling is not None:
+            notes.append(f"pools tokens by {pooling.how}{', to length 1' if pooling.normalize else ''}, as its {MODULES} says")
+        if self.classes is not None:
+            notes.append(f"has a new head for {self.classes} classes, untrained")
+        made = model if pooling is None else pooled(model, pooling)
+        return save_module(made.eval(), out, source="transformers", description=description, notes=notes)
 
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:
@@ -103,7 +117,7 @@ class Transformers(Source):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
         extra = {"attn_implementation": description["attention"]} if description["attention"] else {}
         module: torch.nn.Module = getattr(transformers, description["class"])._from_config(config, **extra)
-        return module
+        return pooled(module, Pooling(**description["pooling"])) if description.get("pooling") else module
 
     def _load(self, kind: Any, *, what: str, **options: Any) -> Any:
         try:
@@ -135,6 +149,16 @@ class Transformers(Source):
                 if wanted in revision.refs or revision.commit_hash.startswith(wanted):
                     return str(revision.commit_hash)
         raise SourceError(f"{self.path}: no such folder, and no such model on the hub or in its cache ({reason})", hint=_HINT)
+
+
+def _is_head(key: str, model: Any) -> bool:
+    """Whether a weight lies outside the pretrained body, or in its pooler, which many bodies come without."""
+    return not key.startswith(f"{model.base_model_prefix}.") or ".pooler." in key
+
+
+def _pools(model: Any) -> bool:
+    """Whether a model is a bare body, which gives a vector a token."""
+    return bool(model.base_model is model)
 
 
 _HINT = "check the path or hub id and the network; private models need HF_TOKEN"

@@ -82,3 +82,12 @@ def test_malformed_files_name_the_line(tmp_path: Path, name: str, content: str |
 def test_wrong_patterns_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=r"pattern|expression|named groups"):
         Text(path="a", text=0, **options)  # type: ignore[arg-type]
+
+
+def test_texts_that_stand_twice_count_once_where_that_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("one\t0\ntwo  words\t1\none\t1\ntwo words\t0\nthree\t1\n", encoding="utf-8")
+    reader = Text(path="a.tsv", text=(0,), label=1, unique=True)
+    assert reader.count(tmp_path) == 3
+    assert [(r.values["text"], r.label) for r in reader.stream(tmp_path, [0, 1, 2])] == [("one", "0"), ("two  words", "1"), ("three", "1")]
+    assert [r.values["text"] for r in reader.stream(tmp_path, [2])] == ["three"]
+    assert Text(path="a.tsv", text=(0,), label=1).count(tmp_path) == 5
