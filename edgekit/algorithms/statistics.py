@@ -18,7 +18,7 @@ import numpy as np
 from edgekit.core.report import Interval
 
 Array = np.ndarray
-Metric = Callable[[Array], float]
+Figured = Callable[[Array], Array]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -67,23 +67,29 @@ def mean_change(differences: Array, *, resamples: int = RESAMPLES, seed: int = 0
     return _percentile(float(np.mean(differences)), means, _tail(n, confidence))
 
 
-def metric_change(
-    metric: Metric, first: Array, second: Array, *, resamples: int = RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
-) -> Interval:
-    """Change of any metric of a set, such as F1, with its paired bootstrap interval.
+def figure_changes(first: Figured, second: Figured, n: int, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Array, Array]:
+    """Change of any figures of a set, such as F1 or average precision, and what it is in resamples of the set.
 
     Args:
-        metric: function of observation rows [N, C].
-        first: rows of the first model [N, C].
-        second: rows of the second model on the same samples [N, C].
-        resamples: bootstrap resamples; each computes the metric twice.
+        first: figures [M] of the first model as a function of how often each of the samples is drawn.
+        second: those of the second model.
+        n: number of samples.
+        resamples: bootstrap resamples; each computes the figures twice.
         seed: of the resampling.
-        confidence: of the interval.
+
+    Returns:
+        Changes [M], and changes by resample [R, M]; NaN where a resample holds nothing that tells a figure.
     """
-    n = len(first)
-    generator = np.random.default_rng(seed)
-    changes = [metric(second[row]) - metric(first[row]) for index in _indices(n, resamples, generator) for row in index]
-    return _percentile(metric(second) - metric(first), np.array(changes), _tail(n, confidence))
+    once = np.ones(n, np.int64)
+    drawn = _indices(n, resamples, np.random.default_rng(seed))
+    counts = (np.bincount(row, minlength=n) for index in drawn for row in index)
+    return second(once) - first(once), np.stack([second(each) - first(each) for each in counts])
+
+
+def interval_of(value: float, resampled: Array, n: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """Interval of a figure of n samples from its resamples; where none of them tells it, anything is possible."""
+    known = resampled[~np.isnan(resampled)]
+    return _percentile(value, known, _tail(n, confidence)) if len(known) else Interval(value=value, low=-100.0, high=100.0)
 
 
 def mcnemar(losses: int, gains: int) -> float:

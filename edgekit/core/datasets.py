@@ -27,6 +27,52 @@ class Record:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """A label: the objects in a picture.
+
+    Attributes:
+        corners: x1, y1, x2, y2 [M, 4] as shares of the picture's width and height, so that resizing does not change them.
+        classes: class index of each [M].
+    """
+
+    corners: np.ndarray
+    classes: np.ndarray
+
+
+VOID = 255
+"""Class of pixels that don't count in a mask, as in Pascal VOC."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A label: the class of each pixel, uint8 [H, W]; :data:`VOID` where it does not count."""
+
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A label: texts that are right, any one of which an answer, transcript or translation is compared with."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A label: what may be quoted from a passage.
+
+    Attributes:
+        texts: answers that are right; none where the passage does not answer.
+        passage: the text.
+        spans: first character and the one after the last that each token covers [L, 2]; -1 for tokens outside the passage.
+    """
+
+    texts: tuple[str, ...]
+    passage: str
+    spans: np.ndarray
+
+
 class DataSet(ABC):
     """A calibration or evaluation set, preprocessed as the model wants it, streamed."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, TensorSpec
-from edgekit.core.datasets import DataSet, Record, TrainingSet
+from edgekit.core.context import Context as Context
+from edgekit.core.datasets import Record
 from edgekit.core.errors import MissingPackageError, RecipeError, SourceError
-from edgekit.core.progress import Progress, Silent
-from edgekit.core.quantization import Int8Scheme, LayerPlan, QuantizationSpec
+from edgekit.core.figures import Draw, Figures
+from edgekit.core.quantization import LayerPlan, QuantizationSpec
 from edgekit.core.schema import Schema
 from edgekit.core.trials import Trials, each_layer
 
 if TYPE_CHECKING:
     import torch
 
-    from edgekit.core.bench import Bench
     from edgekit.core.report import Report
 
 
@@ -73,41 +73,6 @@ class Reader(Plugin):
     def classes(self, base: Path) -> tuple[str, ...]:
         """Class names that the storage itself knows (subfolders, say), in order; empty where it knows none."""
         return ()
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a stage may know beside its input.
-
-    Attributes:
-        example: a batch of real, preprocessed inputs, as from ``calibration.batches``.
-        calibration: samples that find ranges; None where the recipe names none.
-        training: samples that passes train on; None where the recipe names none.
-        task: what the model is for; None where a stage need not know.
-        teacher: loads the model that a distilling pass learns from; None where none was asked for.
-        bench: times modules in the runtime they are meant for; None where no runtime of the targets can be measured here.
-        scratch: folder that outlives a killed run, for checkpoints inside a stage; None where there is none.
-        scheme: what the target's int8 kernels expect.
-        seed: for everything random.
-        progress: told how far long work has come.
-        auto_class: Transformers Auto class that the task wants; empty for the checkpoint's own.
-        dynamic: input axes other than the batch that vary, by input name: axis -> symbol (``{"input_ids": {1: "sequence"}}``).
-        lengths: lengths of those axes that formats with fixed shapes are made for, ascending.
-    """
-
-    example: Batch
-    calibration: DataSet | None = None
-    training: TrainingSet | None = None
-    task: Task | None = None
-    teacher: Callable[[], torch.nn.Module] | None = None
-    bench: Bench | None = None
-    scratch: Path | None = None
-    scheme: Int8Scheme | None = None
-    seed: int = 0
-    progress: Progress = field(default_factory=Silent)
-    auto_class: str = ""
-    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    lengths: tuple[int, ...] = ()
 
 
 class Source(Plugin):
@@ -350,9 +315,13 @@ class Task(Plugin):
         differences = [((outputs[name] - value) ** 2).mean() / (value**2).mean().clamp_min(1e-12) for name, value in taught.items()]
         return sum(differences[1:], differences[0]) / len(differences)
 
+    def kept(self, outputs: Batch) -> Batch:
+        """What of the outputs is kept to tell how closely they follow the original's, which :meth:`observe` sees too; by default all."""
+        return outputs
+
     @abstractmethod
     def observe(self, outputs: Batch, labels: Sequence[Any], original: Batch) -> np.ndarray:
-        """Return observations [N, C] of a batch of outputs, given labels and the original model's outputs on the same inputs.
+        """Return observations [N, C] of a batch of outputs, given labels and what is kept of the original model's outputs.
 
         Raises:
             DataError: labels or outputs that don't fit each other (a label beyond the classes, say).
@@ -361,6 +330,10 @@ class Task(Plugin):
     @abstractmethod
     def metrics(self, observations: np.ndarray) -> dict[str, float]:
         """Compute all metrics from observations [N, C], in percent where they are shares."""
+
+    def figures(self, observations: np.ndarray) -> Draw:
+        """Return the function that gives the figures of any draw of these samples; made once, called thousands of times."""
+        return lambda counts: Figures(self.metrics(np.repeat(observations, counts, axis=0))[self.primary])
 
     def likely_losses(self, outputs: Batch, original: Batch) -> np.ndarray:
         """Return the points of the primary metric that each sample [N] is likely to lose, told without labels from the original's outputs.
@@ -378,7 +351,11 @@ class Task(Plugin):
 
     @abstractmethod
     def groups(self, observations: np.ndarray) -> np.ndarray | None:
-        """Return each sample's class [N] for per-class figures, or None where there are no classes."""
+        """Return each sample's class [N] for per-class figures, or None where there are no classes, or several a sample."""
+
+    def holds(self, observations: np.ndarray) -> np.ndarray | None:
+        """Return which classes each sample holds, bool [N, K], where it may hold several and :meth:`figures` tells of each; else None."""
+        return None
 
     @abstractmethod
     def correct(self, observations: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,32 @@ def decode(data: bytes, where: str) -> np.ndarray:
     Raises:
         DataError: not a picture, truncated, deeper than 8 bits, or absurdly large.
     """
+    return _opened(data, where, lambda picture: np.asarray(picture.convert("RGB")))
+
+
+def decode_mask(data: bytes, where: str) -> np.ndarray:
+    """Decode a grey or palette picture whose values are classes.
+
+    Args:
+        data: the encoded file.
+        where: its name, for messages.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        DataError: as for :func:`decode`, or a picture in colours.
+    """
+
+    def classes(picture: Any) -> np.ndarray:
+        if picture.mode not in ("L", "P", "1"):
+            raise DataError(f"{where}: is a picture in colours, not a mask", hint="store each pixel's class as a grey or palette value")
+        return np.asarray(picture).astype(np.uint8)
+
+    return _opened(data, where, classes)
+
+
+def _opened(data: bytes, where: str, read: Callable[[Any], np.ndarray]) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -34,7 +62,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
             with Image.open(io.BytesIO(data)) as picture:
                 if picture.mode in _DEEP:
                     raise DataError(f"{where}: has more than 8 bits a channel", hint="store it as numbers in an npz file")
-                return np.asarray(picture.convert("RGB"))
+                return read(picture)
     except UnidentifiedImageError as problem:
         raise DataError(f"{where}: is not a picture", hint="remove it, or keep to pictures with 'pattern'") from problem
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.core.datasets import VOID, Answers, Boxes, Mask, Reference
 from edgekit.core.errors import DataError, closest
+
+Label = int | np.ndarray | Boxes | Mask | Reference | Answers | None
 
 
 class Labels:
-    """Turns stored labels into class indices."""
+    """Turns stored labels into class indices, alone or in boxes and masks."""
 
     def __init__(self, classes: tuple[str, ...], first: int, where: str) -> None:
         if len(set(classes)) != len(classes):
@@ -21,18 +24,26 @@ class Labels:
         self._first = first
         self._where = where
 
-    def number(self, label: Any, sample: int) -> int | np.ndarray | None:
-        """Return the class index of a stored label; None stays None, and so does a sequence of whole numbers where no classes are listed.
+    def number(self, label: Any, sample: int) -> Label:
+        """Return the class index of a stored label.
+
+        None stays None, texts to compare with stay texts, and so does a sequence of whole numbers where no classes are listed.
 
         Args:
-            label: a class name, a number, the numbers of a sequence [L] (the tokens of a text, say), or None.
+            label: a class name, a number, the numbers of a sequence [L] (the tokens of a text, say), boxes, a mask, texts, or None.
             sample: which sample it belongs to, for messages.
 
         Raises:
             DataError: not a class.
         """
-        if label is None:
-            return None
+        if label is None or isinstance(label, Reference | Answers):
+            return label
+        if isinstance(label, Boxes):
+            return Boxes(label.corners, self._within(label.classes, sample))
+        if isinstance(label, Mask):
+            pixels, counting = label.pixels.copy(), label.pixels != VOID
+            pixels[counting] = self._within(pixels[counting], sample)
+            return Mask(pixels)
         if isinstance(label, str):
             name = label.strip()
             if name in self._by_name:
@@ -55,6 +66,12 @@ class Labels:
                 hint="correct 'classes', 'first_label' or the label itself",
             )
         return index
+
+    def _within(self, stored: np.ndarray, sample: int) -> np.ndarray:
+        """Class indices of many stored numbers at once."""
+        for extreme in (stored.min(), stored.max()) if stored.size else ():
+            self.number(int(extreme), sample)
+        return stored.astype(np.int64) - self._first
 
     def _unknown(self, name: str, sample: int) -> DataError:
         if not self._classes:

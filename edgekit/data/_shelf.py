@@ -1,9 +1,12 @@
-"""Named files in a folder or an uncompressed tar, so that the reader of pictures need not care which."""
+"""Named files in a folder, an uncompressed tar or a zip, so that readers need not care which."""
 
 from __future__ import annotations
 
 import tarfile
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from edgekit.core.errors import DataError
@@ -85,6 +88,61 @@ class Tar(Shelf):
         return [self._path]
 
 
+class Zip(Shelf):
+    """A zip, read member by member."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as problem:
+            raise DataError(f"{path}: is not a whole zip ({problem})", hint="fetch it again") from problem
+
+    def names(self) -> list[str]:
+        """Names of all members that are files."""
+        return sorted(name for name in self._archive.namelist() if not name.endswith("/"))
+
+    def read(self, name: str) -> bytes:
+        """Content of one member."""
+        try:
+            return self._archive.read(name)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error) as problem:
+            raise DataError(f"{self._path}/{name}: can't be read ({problem})", hint="fetch the zip again") from problem
+
+    def files(self, names: list[str]) -> list[Path]:
+        """The zip."""
+        return [self._path]
+
+
 def open_shelf(path: Path) -> Shelf:
-    """Open a folder or a tar."""
-    return Folder(path) if path.is_dir() else Tar(path)
+    """Open a folder, a zip or a tar."""
+    if path.is_dir():
+        return Folder(path)
+    return Zip(path) if path.suffix.lower() == ".zip" else Tar(path)
+
+
+def beside(shelf: Shelf, path: Path, name: str) -> tuple[Path | None, Callable[[], bytes]]:
+    """Find a file inside a shelf or next to it.
+
+    Args:
+        shelf: the opened shelf.
+        path: where it lies.
+        name: the file.
+
+    Returns:
+        The file's path where it lies outside, else None; and what reads it.
+
+    Raises:
+        DataError: when read, where there is no such file.
+    """
+    if name in shelf.names():
+        return None, lambda: shelf.read(name)
+    outside = path.parent / name
+
+    def read() -> bytes:
+        try:
+            return outside.read_bytes()
+        except OSError as problem:
+            raise DataError(f"{path}: {name} lies neither in it nor beside it", hint="name a file inside or beside 'path'") from problem
+
+    return outside, read

@@ -20,6 +20,7 @@ from edgekit.algorithms import statistics
 from edgekit.core.artifacts import Batch
 from edgekit.core.datasets import DataSet
 from edgekit.core.errors import DataError, ExportError, QuantizationError, SourceError
+from edgekit.core.figures import Draw
 from edgekit.core.plugin import Session, Task
 from edgekit.core.progress import Progress
 from edgekit.core.report import Accuracy, Basis, ClassChange, Interval
@@ -67,13 +68,14 @@ def observe(session: Session, data: DataSet, task: Task, out: Path, *, original:
             found = session.run(inputs)
             names = names or list(found)
             outputs = align(found, names)
-            _check(outputs, len(labels), done, writers, SourceError if original is None else QuantizationError)
+            kept = task.kept(outputs)
+            _check(kept, len(labels), done, writers, SourceError if original is None else QuantizationError)
             if not writers:
-                _same_rows(outputs, readers)
+                _same_rows(kept, readers)
                 writers.update({n: files.enter_context(RowWriter(output_file(out, n), len(data))) for n in names})
-            for name, values in outputs.items():
+            for name, values in kept.items():
                 writers[name].write(_plain(values))
-            reference = {n: r.take(len(labels)) for n, r in readers.items()} if original else outputs
+            reference = {n: r.take(len(labels)) for n, r in readers.items()} if original else kept
             observations.write(task.observe(outputs, labels, reference))
             done += len(labels)
             progress.advance(done, len(data))
@@ -127,7 +129,6 @@ def judge(
     everything = np.arange(len(pair.first))
     changed = task.predictions(pair.first) != task.predictions(pair.second)
     right = pair.right
-    classes = task.groups(pair.first)
     return Accuracy(
         basis=basis,
         samples=len(everything),
@@ -136,7 +137,7 @@ def judge(
         change=pair.change(everything),
         p_value=None if right is None else statistics.mcnemar(*_discordant(right, everything)),
         changed=100 * float(np.mean(changed)),
-        per_class=() if classes is None else _by_group(pair, classes, lambda k: _class_name(data.classes, k)),
+        per_class=_by_class(pair, lambda k: _class_name(data.classes, k)),
         per_slice={column: _by_group(pair, values, str) for column, values in _slices(data.metadata()).items()},
         circumstances=about["circumstances"],
     )
@@ -183,9 +184,9 @@ class _Pair:
             differences = self.values[1, index] - self.values[0, index]
             return statistics.mean_change(differences, resamples=self.resamples, seed=self.seed, confidence=confidence)
         few = self.resamples if len(index) == len(self.first) else min(self.resamples, _SLOW_RESAMPLES)
-        return statistics.metric_change(
-            self.metric, self.first[index], self.second[index], resamples=few, seed=self.seed, confidence=confidence
-        )
+        before, after = (_primary(self.task.figures(rows[index])) for rows in (self.first, self.second))
+        value, drawn = statistics.figure_changes(before, after, len(index), resamples=few, seed=self.seed)
+        return statistics.interval_of(float(value[0]), drawn[:, 0], len(index), confidence=confidence)
 
 
 def _pair(task: Task, first: np.ndarray, second: np.ndarray, same: bool, resamples: int, seed: int) -> _Pair:
@@ -201,10 +202,11 @@ def _column(task: Task, rows: np.ndarray) -> np.ndarray | None:
     """Find the column of observations whose mean the primary metric is, if there is one: its intervals then cost next to nothing."""
     if rows.ndim != 2 or len(rows) < _TELLING:
         return None
+    wanted = task.metrics(rows)[task.primary]
     for column in rows.T.astype(np.float64):
         for scale in (100.0, 1.0):
             values: np.ndarray = scale * column
-            if _is_mean(task, rows, values):
+            if np.isclose(values.mean(), wanted, rtol=1e-6, atol=1e-9) and _is_mean(task, rows, values):
                 return values.reshape(2, -1)
     return None
 
@@ -214,6 +216,50 @@ def _is_mean(task: Task, rows: np.ndarray, values: np.ndarray) -> bool:
     n = len(rows)
     parts = [slice(None), slice(0, max(1, n // 2)), slice(0, n, 2), slice(n // 3, None), slice(0, n, 7)]
     return all(np.isclose(task.metrics(rows[part])[task.primary], values[part].mean(), rtol=1e-6, atol=1e-9) for part in parts)
+
+
+def _by_class(pair: _Pair, name: Callable[[Any], str]) -> tuple[ClassChange, ...]:
+    """Compare the models on each class: one a sample, or several, or none."""
+    held = pair.task.holds(pair.first)
+    if held is not None:
+        return _by_held(pair, held, name)
+    classes = pair.task.groups(pair.first)
+    return () if classes is None else _by_group(pair, classes, name)
+
+
+def _by_held(pair: _Pair, held: np.ndarray, name: Callable[[Any], str]) -> tuple[ClassChange, ...]:
+    """Compare the models on each class that any sample holds; whole samples are resampled, with all that they hold."""
+    n, present = len(held), np.flatnonzero(held.any(axis=0))
+    before, after = (_of_classes(pair.task.figures(rows), present) for rows in (pair.first, pair.second))
+    resamples = 1 if pair.same else pair.resamples
+    values, drawn = statistics.figure_changes(before, after, n, resamples=resamples, seed=pair.seed)
+    once = np.ones(n, np.int64)
+    strict = 1 - (1 - statistics.CONFIDENCE) / len(present)
+    found = []
+    for place, (key, original, candidate) in enumerate(zip(present, before(once), after(once), strict=True)):
+        change, column = float(values[place]), drawn[:, place]
+        usual, wide = (statistics.interval_of(change, column, n, confidence=c) for c in (statistics.CONFIDENCE, strict))
+        found.append(
+            ClassChange(
+                name=name(key),
+                samples=int(held[:, key].sum()),
+                original=float(original),
+                candidate=float(candidate),
+                change=change,
+                low=0.0 if pair.same else usual.low,
+                high=0.0 if pair.same else usual.high,
+                significant=not pair.same and (wide.low > 0 or wide.high < 0),
+            )
+        )
+    return tuple(found)
+
+
+def _primary(draw: Draw) -> statistics.Figured:
+    return lambda counts: np.array([draw(counts).primary])
+
+
+def _of_classes(draw: Draw, present: np.ndarray) -> statistics.Figured:
+    return lambda counts: np.asarray(draw(counts).classes)[present]
 
 
 def _by_group(pair: _Pair, keys: np.ndarray, name: Callable[[Any], str]) -> tuple[ClassChange, ...]:

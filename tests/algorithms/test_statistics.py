@@ -54,10 +54,19 @@ def test_few_distinct_values_take_the_fast_path_to_the_same_interval():
 def test_a_metric_that_is_a_mean_has_the_interval_of_the_mean():
     rng = np.random.default_rng(5)
     first, second = rng.normal(size=(300, 1)), rng.normal(0.2, 1, size=(300, 1))
-    by_metric = st.metric_change(lambda rows: float(rows.mean()), first, second, resamples=4000)
+    figured = [lambda counts, rows=rows: np.array([np.average(rows[:, 0], weights=counts)]) for rows in (first, second)]
+    change, drawn = st.figure_changes(figured[0], figured[1], len(first), resamples=4000)
+    by_metric = st.interval_of(float(change[0]), drawn[:, 0], len(first))
     by_mean = st.mean_change((second - first)[:, 0], resamples=4000)
     assert by_metric.value == pytest.approx(by_mean.value)
     assert (by_metric.low, by_metric.high) == pytest.approx((by_mean.low, by_mean.high), abs=0.01)
+
+
+def test_a_figure_that_few_resamples_tell_has_the_interval_of_those_few():
+    known = st.interval_of(1.0, np.array([np.nan, 0.5, np.nan, 1.5]), 4)
+    assert (known.low, known.high) == pytest.approx((0.5, 1.5), abs=0.05)
+    unknown = st.interval_of(1.0, np.full(3, np.nan), 4)
+    assert (unknown.value, unknown.low, unknown.high) == (1.0, -100.0, 100.0)
 
 
 def test_share_change_covers_the_truth_as_often_as_it_says():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.core.datasets import Record
+from edgekit.core.datasets import Boxes, Mask, Record
 from edgekit.core.errors import DataError
 from edgekit.core.plugin import Reader
 from edgekit.core.registry import create, names
@@ -48,7 +50,42 @@ def write_loader(base: Path) -> dict[str, Any]:
     return {"function": "mine.py:load"}
 
 
+def write_boxes(base: Path) -> dict[str, Any]:
+    write_images(base)
+    boxes = [{"file": f"{i}.png", "width": 5, "height": 4, "boxes": [[1, 1, 4, 3]], "labels": [LABELS[i]]} for i in range(N)]
+    (base / "annotations.json").write_text(json.dumps(boxes), encoding="utf-8")
+    return {"path": "."}
+
+
+def write_masks(base: Path) -> dict[str, Any]:
+    from PIL import Image
+
+    write_images(base)
+    (base / "masks").mkdir()
+    for i in range(N):
+        Image.fromarray(np.full((4, 5), LABELS[i], np.uint8)).save(base / "masks" / f"{i}.png")
+    return {"path": ".", "masks": "masks"}
+
+
+def write_audio(base: Path) -> dict[str, Any]:
+    for i in range(N):
+        with wave.open(str(base / f"{i}_{LABELS[i]}_p{i}.wav"), "wb") as recording:
+            recording.setparams((1, 2, 8000, 0, "NONE", ""))
+            recording.writeframes(np.full(40, 100 * i + 1, "<i2").tobytes())
+    return {"path": ".", "name": r"\d_(?P<label>\d)_(?P<place>p\d)\.wav", "rate": 8000, "seconds": 0.01}
+
+
+def number(label: Any) -> int:
+    """The class that a label of any kind tells."""
+    if isinstance(label, Mask):
+        return int(label.pixels[0, 0])
+    return int(label.classes[0] if isinstance(label, Boxes) else label)
+
+
 WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "audio": write_audio,
+    "boxes": write_boxes,
+    "masks": write_masks,
     "npz": write_npz,
     "images": write_images,
     "text": write_text,
@@ -67,7 +104,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
 
 def same(a: Record, b: Record) -> bool:
     values = all(np.array_equal(a.values[name], b.values[name]) for name in a.values)
-    return set(a.values) == set(b.values) and values and (a.label, a.metadata) == (b.label, b.metadata)
+    return set(a.values) == set(b.values) and values and (number(a.label), a.metadata) == (number(b.label), b.metadata)
 
 
 def test_the_count_is_that_of_the_stream(reader: Reader, tmp_path: Path) -> None:
@@ -91,7 +128,7 @@ def test_records_are_arrays_or_texts_with_labels_and_metadata(reader: Reader, tm
     for index, record in enumerate(reader.stream(tmp_path, range(N))):
         assert record.values
         assert all(isinstance(value, np.ndarray | str) for value in record.values.values())
-        assert int(record.label) == LABELS[index]
+        assert number(record.label) == LABELS[index]
         assert all(isinstance(value, str) for value in record.metadata.values())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from edgekit.core.datasets import Boxes
 from edgekit.core.errors import DataError, ExportError, QuantizationError, SourceError
 from edgekit.core.plugin import Host, RuntimeSettings, Session, Task
 from edgekit.core.progress import Progress, Silent
@@ -265,6 +266,31 @@ def test_a_metric_that_is_no_mean_is_resampled_as_it_is(watched):
 
     changes = [f1(labels[i], after[i]) - f1(labels[i], before[i]) for i in draws]
     assert (found.change.low, found.change.high) == pytest.approx(np.quantile(changes, [0.025, 0.975]), abs=1.0)
+
+
+def test_classes_that_share_samples_are_compared_by_resampling_whole_samples(tmp_path, arrays, numpy_session):
+    task = create(Task, {"use": "object_detection", "overlap": None, "confidence": 0.5}, "task")
+    outputs = np.full((60, 8, 2, 2), 0.01, np.float32)  # one object a picture, of the first class or the second
+    outputs[:, 1:5] = 0
+    kinds = np.arange(60) % 2
+    outputs[np.arange(60), 0, 0, 0], outputs[np.arange(60), 5 + kinds, 0, 0] = 0.9, 0.9
+    broken = outputs.copy()
+    broken[1:41:2, 0, 0, 0] = 0  # 20 of 30 objects of the second class are lost
+    labels = [Boxes(np.array([[-0.25, -0.25, 0.25, 0.25]]), np.array([kind])) for kind in kinds]
+    data = arrays(np.arange(60, dtype=np.float32)[:, None], labels, classes=("cup", "fork", "spoon"))
+    for name, table in (("a", outputs), ("b", broken)):
+        session = numpy_session(lambda x, t=table: {"head": t[x[:, 0].astype(int)]})
+        observe(session, data, task, tmp_path / name, original=tmp_path / "a" if name == "b" else None, progress=Silent())
+    found = judge(task, tmp_path / "a", tmp_path / "b", data, resamples=400)
+    cup, fork = found.per_class
+    assert (cup.name, cup.samples, cup.change, cup.low, cup.high, cup.significant) == ("cup", 30, 0, 0, 0, False)
+    assert (fork.name, fork.original, fork.significant) == ("fork", pytest.approx(100), True)
+    assert fork.candidate == pytest.approx(100 * 34 / 101)
+    assert fork.low < fork.change < fork.high < -30
+    assert found.change.value == pytest.approx(fork.change / 2)
+    assert found.p_value is None
+    same = judge(task, tmp_path / "a", tmp_path / "a", data)
+    assert [(c.change, c.low, c.high, c.significant) for c in same.per_class] == [(0, 0, 0, False)] * 2
 
 
 def test_a_task_without_right_and_wrong_has_no_p_value_but_slices(watched):
