@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ import numpy as np
 
 from edgekit.core import digest, registry
 from edgekit.core.artifacts import Batch
-from edgekit.core.datasets import DataSet, Record, TrainingSet
+from edgekit.core.datasets import Boxes, DataSet, Mask, Record, TrainingSet
 from edgekit.core.errors import DataError, RecipeError
 from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
+from edgekit.data._align import Spans, answers, open_spans, tags
 from edgekit.data._files import fingerprint
-from edgekit.data._labels import Labels
+from edgekit.data._labels import Label, Labels
 from edgekit.data._spec import DataSetSpec, Role, Selection, choose_split, find, load_spec
-from edgekit.data._tokenize import Encoder, open_tokenizer, tokenizer_digest, tokenizer_folder
+from edgekit.data._tokenize import Encoder, Tokenize, open_tokenizer, tokenizer_digest, tokenizer_folder
 
 SEQUENCE = "sequence"
 """Symbol of the axis of tokens."""
@@ -92,6 +94,7 @@ class StoredSet(TrainingSet):
         self._labels = Labels(self.classes, spec.first_label, name)
         self._tokenizer = tokenizer_folder(spec.tokenize, base, model) if spec.tokenize else None
         self._encoder: Encoder | None = None
+        self._spans: Spans | None = None
         self._digest = ""
 
     @property
@@ -157,8 +160,7 @@ class StoredSet(TrainingSet):
             DataError: a sample is damaged, not finite, mislabelled, or differs in shape from its neighbours.
         """
         for batch in _grouped(self._read(_spread(self._indices, limit)), size):
-            labels = [self._labels.number(record.label, index) for index, record in batch]
-            yield self._inputs([record for _, record in batch]), labels
+            yield self._sides(batch)
 
     def shuffled(self, size: int, seed: int) -> Iterator[tuple[Batch, list[Any]]]:
         """Yield every sample once, in an order that the seed decides; blocks of the order are read in the order of the storage.
@@ -171,8 +173,7 @@ class StoredSet(TrainingSet):
         for start in range(0, len(order), block):
             records = dict(self._read(sorted(order[start : start + block])))
             for group in _grouped(((index, records.pop(index)) for index in order[start : start + block]), size):
-                labels = [self._labels.number(record.label, index) for index, record in group]
-                yield self._inputs([record for _, record in group]), labels
+                yield self._sides(group)
 
     def parted(self, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
         """Divide the set at random: what is left, and the share of it that is held out.
@@ -219,6 +220,38 @@ class StoredSet(TrainingSet):
                 raise DataError(f"data set {self.name}: ends before sample {index} of {self._stored}", hint="was its storage changed?")
             _check(record, index, self.name)
             yield index, record
+
+    def _sides(self, group: list[tuple[int, Record]]) -> tuple[Batch, list[Any]]:
+        """Inputs and labels of a batch."""
+        records = [record for _, record in group]
+        if self._spec.tokenize is None or self._spec.tokenize.labels == "whole":
+            labels: list[Any] = [self._label(record, index) for index, record in group]
+            return self._inputs(records), labels
+        inputs = self._inputs(records)
+        return inputs, self._aligned(group, self._spec.tokenize, next(iter(inputs.values())).shape[1])
+
+    def _aligned(self, group: list[tuple[int, Record]], spec: Tokenize, length: int) -> list[Any]:
+        """Labels of parts of a text, laid over tokens."""
+        if self._tokenizer is None:
+            raise DataError(f"data set {self.name}: no tokenizer", hint="set tokenize.tokenizer")
+        self._spans = self._spans or open_spans(spec, self._tokenizer)
+        texts = [[str(value) for value in record.values.values() if isinstance(value, str)] for _, record in group]
+        paired = len(texts[0]) > 1
+        spans = self._spans([text[0] for text in texts], [text[1] for text in texts] if paired else None, length)
+        labels: list[Any] = []
+        for (index, record), text, covered in zip(group, texts, spans, strict=True):
+            where = f"data set {self.name}: sample {index}"
+            if spec.labels == "answers":
+                labels.append(answers(record.label, text[-1], covered, where))
+            else:
+                labels.append(tags(record.label, text[0], covered, partial(self._labels.number, sample=index), where))
+        return labels
+
+    def _label(self, record: Record, index: int) -> Label:
+        steps = self._selection.preprocess
+        if isinstance(record.label, Boxes | Mask) and steps and steps.crop is not None:
+            raise DataError(f"data set {self.name}: a crop cuts boxes and masks off", hint="resize: [height, width] keeps it whole")
+        return self._labels.number(record.label, index)
 
     def _inputs(self, records: list[Record]) -> Batch:
         texts = [name for name, value in records[0].values.items() if isinstance(value, str)]

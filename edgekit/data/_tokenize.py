@@ -44,6 +44,9 @@ class Tokenize(Schema):
         (),
         description="With 'longest': lengths for formats with fixed shapes; a quarter, a half and all of 'length' where empty.",
     )
+    labels: Literal["whole", "answers", "words"] = Field(
+        "whole", description="What labels belong to: the whole sample, answers quoted from the second text, or one tag a word."
+    )
     inputs: tuple[str, ...] = Field((), description="Which of the tokenizer's arrays the model takes; empty for all.")
 
     @model_validator(mode="after")
