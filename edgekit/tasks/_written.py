@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.core.artifacts import Batch
+from edgekit.core.datasets import Reference
 from edgekit.core.errors import DataError, closest
 from edgekit.core.plugin import Task
 from edgekit.core.resources import expand
@@ -79,6 +80,8 @@ def _references(label: Any, read: Callable[[np.ndarray], str]) -> tuple[str, ...
     Raises:
         DataError: the label is neither.
     """
+    if isinstance(label, Reference):
+        return label.texts
     if isinstance(label, str):
         return (label,)
     if isinstance(label, tuple) and label and all(isinstance(text, str) for text in label):

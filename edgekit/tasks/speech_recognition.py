@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.scores import finite, pick, softened_divergence
-from edgekit.algorithms.transcripts import collapsed, edits
+from edgekit.algorithms.text_overlap import edits
+from edgekit.algorithms.transcripts import collapsed
 from edgekit.core.artifacts import Batch
 from edgekit.core.datasets import Reference
 from edgekit.core.errors import DataError

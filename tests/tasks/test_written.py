@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.core.datasets import Reference
 from edgekit.core.errors import DataError
 from edgekit.tasks.summarization import Summarization
 from edgekit.tasks.transcription import Transcription
@@ -43,7 +44,7 @@ def test_translations_are_judged_as_texts_by_the_whole_set(tokenizer: Path) -> N
     from sacrebleu.metrics import BLEU, CHRF
 
     task = Translation(tokenizer=str(tokenizer))
-    labels = ["the cat sat down here now", ("the cat sat down", "the cat sat up today")]
+    labels = [Reference(("the cat sat down here now",)), ("the cat sat down", "the cat sat up today")]
     metrics = task.metrics(task.observe(TOKENS, labels, TOKENS))
     written = ["the cat sat down here", "the cat sat up"]
     streams = [["the cat sat down here now", "the cat sat down"], ["the cat sat down here now", "the cat sat up today"]]
