@@ -64,7 +64,7 @@ class Stages:
             source.check_packages()
             source.fetch(out, self._plain_context())
 
-        options = {**_options(source), "auto_class": self._task.auto_class}
+        options = {**_options(source), "auto_class": self._task.auto_class, "seed": self._recipe.seed}
         return Checkpoint.load(self.run("load", source, options, source.fingerprint(), ("torch", "transformers"), make))
 
     def improved(self, checkpoint: Checkpoint, work: Pass, *, teacher: Checkpoint | None = None, bench: Bench | None = None) -> Checkpoint:
