@@ -27,6 +27,7 @@ class Family:
         make: writes the checkpoint below a folder and returns a recipe's ``model``; random families only.
         recipe: recipe of ``benchmarks/recipes`` with a real checkpoint and a metric.
         needs: environment variables without which the recipe has no checkpoint.
+        parts: how the model is divided into graphs that run in turn, as in a recipe; random families only.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Family:
     make: Callable[[Path], dict[str, Any]] | None = None
     recipe: str = ""
     needs: tuple[str, ...] = ()
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def transformer(kind: str, config: str, auto: str = "", attention: str = "", **options: Any) -> Callable[[Path], dict[str, Any]]:
@@ -66,6 +68,29 @@ def network(file: str, factory: str, **arguments: Any) -> Callable[[Path], dict[
         return {"path": str(folder / "weights.pth"), "arch": arch, "arguments": arguments}
 
     return make
+
+
+def pipeline(folder: Path) -> dict[str, Any]:
+    """Save a seeded random text-to-image pipeline of diffusers."""
+    import diffusers
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    blocks: dict[str, Any] = {"block_out_channels": (16, 32), "norm_num_groups": 8}
+    text = transformers.CLIPTextConfig(projection_dim=32, max_position_embeddings=16, eos_token_id=499, pad_token_id=0, **ENCODER)
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, cross_attention_dim=64, attention_head_dim=8, **blocks,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        latent_channels=4, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **blocks
+    )
+    networks: dict[str, Any] = {"text_encoder": transformers.CLIPTextModel(text), "unet": unet, "vae": vae}
+    absent = dict.fromkeys(("tokenizer", "safety_checker", "feature_extractor"))
+    scheduler = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
+    diffusers.StableDiffusionPipeline(**networks, scheduler=scheduler, requires_safety_checker=False, **absent).save_pretrained(folder)
+    return {"path": str(folder)}
 
 
 def samples(family: Family) -> dict[str, np.ndarray]:
@@ -179,6 +204,49 @@ FAMILIES = (
             "Wav2Vec2ForCTC", "Wav2Vec2Config", conv_dim=[32] * 4, conv_stride=[5, 4, 4, 2], conv_kernel=[10, 8, 4, 2],
             num_feat_extract_layers=4, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **{**ENCODER, "vocab_size": 32},
         ),
+    ),
+    Family(
+        "GPT-2, writing with a cache", TRANSFORMER, TEXT,
+        transformer("GPT2LMHeadModel", "GPT2Config", vocab_size=500, n_positions=64, n_embd=64, n_layer=2, n_head=4),
+        parts={"use": "decoder", "read_at_once": 16},
+    ),
+    Family(
+        "Llama, writing with a cache", TRANSFORMER, TEXT,
+        transformer("LlamaForCausalLM", "LlamaConfig", num_key_value_heads=2, max_position_embeddings=64, **ENCODER),
+        parts={"use": "decoder", "read_at_once": 16},
+    ),
+    Family(
+        "T5, writing with a cache", TRANSFORMER, TEXT,
+        transformer(
+            "T5ForConditionalGeneration", "T5Config", attention="eager", vocab_size=500, d_model=64, d_kv=16, d_ff=128, num_layers=2,
+            num_heads=4, decoder_start_token_id=0, tie_word_embeddings=False,
+        ),
+        parts={"use": "encoder_decoder", "new_tokens": 16},
+    ),
+    Family(
+        "BART, writing with a cache", TRANSFORMER, TEXT,
+        transformer("BartForConditionalGeneration", "BartConfig", max_position_embeddings=64, init_std=0.3, **SEQ2SEQ),
+        parts={"use": "encoder_decoder", "new_tokens": 16},
+    ),
+    Family(
+        "Whisper, writing with a cache", TRANSFORMER, {"input_features": ((16, 64), 0)},
+        transformer(
+            "WhisperForConditionalGeneration", "WhisperConfig", num_mel_bins=16, max_source_positions=32, max_target_positions=32,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, init_std=0.3, begin_suppress_tokens=[2], **SEQ2SEQ,
+        ),
+        parts={"use": "encoder_decoder", "new_tokens": 16},
+    ),
+    Family(
+        "CLIP, pictures by sentences", TRANSFORMER, IMAGE,
+        transformer(
+            "CLIPModel", "CLIPConfig", projection_dim=32,
+            text_config={**ENCODER, "projection_dim": 32, "eos_token_id": 499, "max_position_embeddings": 16},
+            vision_config={**BODY, "image_size": 64, "patch_size": 16, "projection_dim": 32},
+        ),
+        parts={"use": "two_towers", "prompts": [[1, 7, 9, 499], [1, 8, 499], [1, 30, 31, 32, 499], [1, 44, 45, 499]]},
+    ),
+    Family(
+        "Stable Diffusion", TRANSFORMER, {"input_ids": ((16,), 500)}, pipeline, parts={"use": "diffusion", "steps": 4, "guidance": 3.0}
     ),
     Family("ECAPA-TDNN", CONVOLUTIONAL, {"features": ((40, 100), 0)}, network("small_networks.py", "EcapaTdnn")),
 )  # fmt: skip

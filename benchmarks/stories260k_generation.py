@@ -4,9 +4,9 @@
     python -m benchmarks.stories260k_generation STORIES --models FOLDER
 
 A prefill graph reads the prompt, a decode graph the tokens after it, the loop that chooses tokens is edgekit's runner. Weights of int4
-are in groups of 32 on the grids that rounding finds (``rtn``) or that GPTQ found before export; the last layer, which is the embedding
-too, stays in float there. Perplexity is that of the five documents of ``tinystories_sample.txt``, of which the first 256 tokens are read
-at once and the rest one by one. Writes ``benchmarks/results/stories260k_generation.json``.
+are in groups of 32 on the grids that rounding finds (``rtn``) or, with ``--gptq``, on those that GPTQ found before export; the last
+layer, which is the embedding too, stays in float there. Perplexity is that of the five documents of ``tinystories_sample.txt``, of which
+the first 256 tokens are read at once and the rest one by one. Writes ``benchmarks/results/stories260k_generation.json``.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stories", type=Path, help="what benchmarks.make_stories260k wrote")
     parser.add_argument("--models", type=Path, required=True, help="folder for the models; those that lie there are not made again")
+    parser.add_argument("--gptq", action="store_true", help="int4 also on the grids that GPTQ finds, which takes some minutes")
     parser.add_argument("--no-speed", action="store_true", help="only make the models and judge what they write")
     parser.add_argument("--only-speed", action="store_true", help="keep the stored texts and perplexities; for a machine that is quiet")
     arguments = parser.parse_args()
     bench = opened(arguments.stories, arguments.models)
-    models = dict(variants(bench))
+    models = dict(variants(bench, with_gptq=arguments.gptq))
     stored = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.exists() else []
     rows = stored if arguments.only_speed else judged(bench, models)
     speeds = {} if arguments.no_speed else timed(bench, models)
@@ -73,8 +74,8 @@ def main() -> None:
     RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def variants(bench: Bench) -> Iterator[tuple[str, Artifact]]:
-    """Yield each format in float, in int8, and in int4 after rounding and after GPTQ; the original in PyTorch first."""
+def variants(bench: Bench, *, with_gptq: bool) -> Iterator[tuple[str, Artifact]]:
+    """Yield each format in float, in int8, and in int4 after rounding and, if wanted, after GPTQ; the original in PyTorch first."""
 
     @cache
     def gptq() -> Checkpoint:
@@ -89,7 +90,8 @@ def variants(bench: Bench) -> Iterator[tuple[str, Artifact]]:
         yield f"{name} fp32", model
         yield f"{name} int8", quantized(bench, model, "int8", "int8")
         yield f"{name} int4 rtn", quantized(bench, model, "int4", "rtn")
-        yield f"{name} int4 gptq", quantized(bench, exported(bench, name, "gptq", gptq), "int4", "gptq")
+        if with_gptq:
+            yield f"{name} int4 gptq", quantized(bench, exported(bench, name, "gptq", gptq), "int4", "gptq")
 
 
 def exported(bench: Bench, name: str, label: str, checkpoint: Callable[[], Checkpoint]) -> Artifact:

@@ -137,7 +137,9 @@ def random(family: Family, folder: Path) -> dict[str, Any]:
             raise ValueError(f"{family.name} has neither a recipe nor a random configuration")
         (folder / "model.yaml").write_text(yaml.safe_dump(family.make(checkpoint)), encoding="utf-8")
     model = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
-    return {"schema": 1, "model": model, "task": "generic", "data": str(folder / "inputs.yaml"), "base": folder}
+    return {"schema": 1, "model": model, "task": "generic", "data": str(folder / "inputs.yaml"), "base": folder} | (
+        {"parts": dict(family.parts)} if family.parts else {}
+    )
 
 
 def untimed(work: Path) -> Path:

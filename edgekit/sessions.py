@@ -9,6 +9,7 @@ from edgekit.core.errors import SourceError
 from edgekit.core.plugin import Host, RuntimeSettings, Session
 from edgekit.core.registry import create
 from edgekit.core.store import package_version
+from edgekit.runner import RunnerError, assembly
 from edgekit.runner.runtimes import runtime_class
 
 ENVIRONMENTS = {"tflite_runtime": ("tflite-runtime==2.14.0", "numpy==1.26.4")}
@@ -17,6 +18,26 @@ NATIVE = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino", "tf
 """Runtime in which a model of a format runs as it came."""
 FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".xml": "openvino", ".pt2": "torch"}
 """Format of a model file, by suffix."""
+
+
+def format_of(file: Path) -> str:
+    """Format of a model file that is there, or of the graphs that an assembly names.
+
+    Raises:
+        SourceError: no such file, or none that a runtime loads.
+    """
+    if file.suffix not in (*FORMATS, assembly.SUFFIX):
+        raise SourceError(f"{file}: is no model file that a runtime loads", hint=f"give one of: {', '.join(FORMATS)}")
+    if not file.is_file():
+        raise SourceError(f"{file}: no such file", hint="check the path")
+    return FORMATS[file.suffix] if file.suffix in FORMATS else format_of(_graphs(file)[0])
+
+
+def _graphs(file: Path) -> list[Path]:
+    try:
+        return list(assembly.read(file)["components"].values())
+    except RunnerError as problem:
+        raise SourceError(f"{file}: {problem.message}", hint=problem.hint or "make it again with 'parts' in the recipe") from problem
 
 
 def host_of(runtime: str, *, fresh: bool) -> Host:
@@ -48,6 +69,10 @@ def companions(file: Path) -> list[str]:
     Raises:
         SourceError: the weights beside an OpenVINO model are missing.
     """
+    if file.suffix == assembly.SUFFIX:
+        root = file.parent.resolve()
+        found = [path for graph in _graphs(file) for path in (graph, *(graph.parent / name for name in companions(graph)))]
+        return [str(path.relative_to(root)) for path in found]
     if file.suffix == ".onnx":
         from edgekit.sources.onnx import external_files, read_graph
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit import assembly
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
-from edgekit.core.errors import DataError, RecipeError, SourceError
+from edgekit.core.errors import DataError, RecipeError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, save_improved
 from edgekit.core.parts import Parts
@@ -31,7 +31,7 @@ from edgekit.keys import digest_of as _digest
 from edgekit.keys import options_of as _options
 from edgekit.keys import packages as _packages
 from edgekit.runner.runtimes import runtime_class, runtime_names
-from edgekit.sessions import FORMATS, NATIVE, companions, open_session
+from edgekit.sessions import NATIVE, companions, format_of, open_session
 
 if TYPE_CHECKING:
     from edgekit.core.bench import Bench
@@ -239,11 +239,7 @@ class Stages:
             SourceError: no model file, or a damaged one.
             RecipeError: no such runtime, or one that loads another format.
         """
-        found = FORMATS.get(file.suffix)
-        if found is None:
-            raise SourceError(f"{file}: is no model file that a runtime loads", hint=f"give one of: {', '.join(FORMATS)}")
-        if not file.is_file():
-            raise SourceError(f"{file}: no such file", hint="check the path")
+        found = format_of(file)
         chosen = runtime or NATIVE[found]
         fitting = [name for name in runtime_names() if found == runtime_class(name).FORMAT]
         if chosen not in fitting:

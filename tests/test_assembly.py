@@ -143,3 +143,7 @@ def test_a_run_judges_writes_and_delivers_it_as_one_model(folder: Path, tmp_path
     assert (delivered / "model.json").is_file()
     assert (delivered / "decode" / "model.bin").is_file()
     assert not list(delivered.rglob("artifact.json"))
+    raced = edgekit.benchmark([delivered / "model.json"], data=f"{folder}/texts.yaml", rounds=3)
+    assert raced.models[0].format == "openvino"
+    assert raced.models[0].size
+    assert raced.models[0].size.raw == sum(path.stat().st_size for path in delivered.rglob("model.*"))
