@@ -121,7 +121,7 @@ def anchored(recipe: Recipe) -> Recipe:
         RecipeError: the model names no path.
     """
     sets = {role: name and anchored_file(name, recipe.base) for role, name in recipe.data.model_dump().items()}
-    return recipe.model_copy(
+    return anchored_tokenizers(recipe).model_copy(
         update={
             "model": resolved(recipe.model, recipe.base),
             "data": DataChoice(**sets),
@@ -147,6 +147,17 @@ def anchored_pass(wish: PluginWish, base: Path) -> PluginWish:
     if isinstance(options.get("teacher"), dict):
         options["teacher"] = resolved(options["teacher"], base)
     return options
+
+
+def anchored_tokenizers(recipe: Recipe) -> Recipe:
+    """Return a recipe whose task and parts name their tokenizer by an absolute path."""
+
+    def absolute(wish: PluginWish | None) -> PluginWish | None:
+        if not isinstance(wish, dict) or not isinstance(wish.get("tokenizer"), str):
+            return wish
+        return {**wish, "tokenizer": str(expand(wish["tokenizer"], recipe.base))}
+
+    return recipe.model_copy(update={"task": absolute(recipe.task), "parts": absolute(recipe.parts)})
 
 
 def anchored_file(reference: str, base: Path) -> str:

@@ -20,7 +20,7 @@ from edgekit.core.report import ModelResult, Report, Status, TargetResult
 from edgekit.core.store import Store
 from edgekit.core.target import Backend, Target
 from edgekit.delivery import deliver, free_folder
-from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets
+from edgekit.opening import anchored, anchored_pass, anchored_tokenizers, open_data, open_source, open_targets
 from edgekit.results import Entrant, measure, original, provenance
 from edgekit.search import precision
 from edgekit.sessions import NATIVE
@@ -55,6 +55,7 @@ def compress(recipe: Recipe, out: Path, *, store: Store | None = None, progress:
         EdgekitError: anything wrong with the recipe, its files or the machine.
     """
     free_folder(out)
+    recipe = anchored_tokenizers(recipe)
     targets = open_targets(recipe)
     task = create(Task, recipe.task, "task")
     source = open_source(recipe.model, recipe.base)

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from edgekit.core.errors import DataError, RecipeError, SourceError, TargetError
-from edgekit.core.recipe import Recipe, load_recipe
+from edgekit.core.recipe import DataChoice, Recipe, load_recipe
 from edgekit.core.registry import name_of
 from edgekit.core.schema import parse
-from edgekit.opening import anchored, anchored_pass, open_data, open_source, open_targets, resolved
+from edgekit.opening import anchored, anchored_pass, anchored_tokenizers, open_data, open_source, open_targets, resolved
 
 TARGETS = Path(__file__).parent.parent / "targets"
 
@@ -122,3 +122,11 @@ def test_paths_of_a_pass_start_from_the_recipes_folder(tmp_path: Path) -> None:
         "teacher": {"path": f"{tmp_path}/t.pth", "arch": f"{tmp_path}/nets.py:big"},
     }
     assert anchored_pass("distil", tmp_path) == "distil"
+
+
+def test_tokenizers_of_task_and_parts_start_from_the_recipes_folder(tmp_path: Path) -> None:
+    wish = {"task": {"use": "translation", "tokenizer": "words"}, "parts": {"use": "encoder_decoder"}}
+    recipe = Recipe(model={"path": "m"}, data=DataChoice(evaluation="s.yaml"), base=tmp_path, **wish)
+    made = anchored_tokenizers(recipe)
+    assert made.task == {"use": "translation", "tokenizer": str(tmp_path / "words")}
+    assert made.parts == {"use": "encoder_decoder"}
