@@ -24,9 +24,10 @@ import numpy as np
 from benchmarks.models.stories260k import Tokenizer
 from benchmarks.unpacked import unpacked
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step
+from edgekit.core.datasets import DataSet
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import load_module, save_improved
-from edgekit.core.plugin import Context, DataSet, Exporter, Pass, Quantizer, Source, Task
+from edgekit.core.plugin import Context, Exporter, Pass, Quantizer, Source, Task
 from edgekit.core.registry import create
 from edgekit.core.resources import data_root
 from edgekit.data import check_disjoint, open_dataset
