@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from edgekit.core.quantization import Int8Scheme
 
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits")
+"""Operators of graphs that are quantized."""
 EXTERNAL_DATA_FROM = 1_900_000_000
 """Bytes beyond which weights lie beside the graph; a protobuf file ends at 2 GiB."""
 
@@ -35,8 +37,13 @@ def layer_plan(
         precision: what those become.
         spec: whose ``exclude`` is honoured.
         floats: operators that stay in float for a reason worth telling.
+
+    Raises:
+        QuantizationError: the graph is quantized already, an exclude pattern matches no node, or nothing is left to quantize.
     """
     nodes = named_nodes(load(model))
+    if any(node.op_type in QUANTIZED for node in nodes):
+        raise QuantizationError("the graph is quantized already", hint="start from its float version")
     kept = excluded([node.name for node in nodes], spec.exclude)
     plans = []
     for node in nodes:

@@ -6,7 +6,7 @@ import shutil
 from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core import tflite_buckets, tflite_model
 from edgekit.core.artifacts import Artifact
@@ -27,8 +27,11 @@ class TfLiteQuantizer(Quantizer):
         """Write the quantized flatbuffer; where it holds several graphs, each is quantized alone.
 
         Raises:
-            QuantizationError: no calibration samples where they are needed, or the quantizer fails on the model.
+            QuantizationError: the model is quantized already, there are no calibration samples where they are needed, or the quantizer
+                fails on the model.
         """
+        if _quantized(tflite_model.read(model.model)):
+            raise QuantizationError("the flatbuffer is quantized already", hint="start from its float version")
         if LENGTHS not in model.metadata:
             return self.quantize_one(model, plan, out, context)
         made = {}
@@ -50,6 +53,12 @@ class TfLiteQuantizer(Quantizer):
     @abstractmethod
     def quantize_one(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write a flatbuffer of one graph, quantized as planned."""
+
+
+def _quantized(model: Any) -> bool:
+    """Whether any tensor that a file stores has scales."""
+    tensors = (tensor for graph in model.subgraphs for tensor in graph.tensors if model.buffers[tensor.buffer].data is not None)
+    return any(tensor.quantization is not None and tensor.quantization.scale is not None for tensor in tensors)
 
 
 def refuse_lengths(model: Artifact, what: str) -> None:

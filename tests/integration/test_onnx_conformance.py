@@ -15,8 +15,8 @@ import yaml
 from edgekit import inspect, validate
 from edgekit.cli.main import main
 from edgekit.core.artifacts import Artifact
-from edgekit.core.errors import ExportError
-from edgekit.core.plugin import Context, Exporter, RuntimeSettings
+from edgekit.core.errors import ExportError, QuantizationError
+from edgekit.core.plugin import Context, Exporter, Quantizer, RuntimeSettings
 from edgekit.core.registry import create
 from edgekit.evaluation.fidelity import verify
 from edgekit.exporters import _onnx_graphs
@@ -113,6 +113,12 @@ def test_what_an_older_opset_does_not_have_is_named(saved: Callable[..., tuple[P
     path, _ = saved("opset_21")
     with pytest.raises(ExportError, match="opset 21 can't be converted to 13"):
         exported(path, tmp_path, opset=13)
+
+
+def test_a_quantized_graph_is_not_quantized_again(saved: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
+    made = exported(saved("quantized_already")[0], tmp_path)
+    with pytest.raises(QuantizationError, match="quantized already"):
+        create(Quantizer, "onnx_int8_dynamic", "q").plan(made, Context(example={}))
 
 
 def test_external_data_comes_along(saved: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
