@@ -103,8 +103,8 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
     model = stages.exported(checkpoint, create(Exporter, _exporter(backend, recipe.exporters), "exporters"))
     found = stages.verified(model, backend.stand_in or backend.runtime, checkpoint)
     if candidate.quantizer is None:
-        notes = (f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}", *model.metadata.get("changes", ()))
-        return Built(candidate, model, notes)
+        told = f"differs from its PyTorch or source model by at most {found['max_absolute']:.1e}"
+        return Built(candidate, model, (told, *model.metadata.get("changes", ()), *_open_lengths(model)))
     spec = recipe.quantization_by_format.get(backend.format, recipe.quantization)
     quantizer = create(Quantizer, {"use": candidate.quantizer, "spec": spec.model_dump()}, "quantization")
     if not quantizer.spec.accuracy_aware:
@@ -194,6 +194,12 @@ def _command(best: Built, precision: str) -> str | None:
     """What measures a delivered model on a device; a model of several graphs runs in edgekit's runner only."""
     artifact = best.artifact
     return None if artifact.components else best.candidate.backend.command_for(artifact.file, precision, _shapes(artifact))
+
+
+def _open_lengths(artifact: Artifact) -> tuple[str, ...]:
+    """Say which inputs the graph takes at any length."""
+    names = [spec.name for spec in artifact.inputs if any(isinstance(axis, str) for axis in spec.shape[1:])]
+    return (f"takes any length of {', '.join(names)}",) if names and "lengths" not in artifact.metadata else ()
 
 
 def _shapes(artifact: Artifact) -> dict[str, list[int]]:
