@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 SAMPLES = 24
 """Random samples: the first two thirds calibrate, the others judge."""
 TRANSFORMER = {"onnx": "int8-dynamic", "openvino": "int8-static", "tflite": "int8-dynamic"}
+FEW = {"calibration": 16, "evaluation": 5}
+"""Samples of whole texts."""
 CONVOLUTIONAL = dict.fromkeys(TRANSFORMER, "int8-static")
 
 
@@ -28,15 +30,17 @@ class Family:
         recipe: recipe of ``benchmarks/recipes`` with a real checkpoint and a metric.
         needs: environment variables without which the recipe has no checkpoint.
         parts: how the model is divided into graphs that run in turn, as in a recipe; random families only.
+        limits: samples to take of the recipe's splits.
     """
 
     name: str
     int8: Mapping[str, str]
     inputs: Mapping[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
     make: Callable[[Path], dict[str, Any]] | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
     needs: tuple[str, ...] = ()
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=lambda: {"calibration": 64, "evaluation": 200})
 
 
 def transformer(kind: str, config: str, auto: str = "", attention: str = "", **options: Any) -> Callable[[Path], dict[str, Any]]:
@@ -125,12 +129,8 @@ SEQ2SEQ = {
 SEQ2SEQ_BODY = {key: value for key, value in SEQ2SEQ.items() if key != "vocab_size"}
 
 FAMILIES = (
-    Family("MiniLM (SST-2)", TRANSFORMER, recipe="minilm_sst2", needs=("EDGEKIT_MINILM",)),
     Family("ResNet-20 (CIFAR-10)", CONVOLUTIONAL, recipe="resnet20"),
-    Family("MobileNetV1 x0.25 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v1"),
-    Family("MobileNetV2 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v2"),
     Family("DS-CNN (keywords)", CONVOLUTIONAL, recipe="kws"),
-    Family("Llama (stories260K)", TRANSFORMER, recipe="stories260k", needs=("EDGEKIT_STORIES",)),
     Family("BERT", TRANSFORMER, TEXT, transformer("BertForSequenceClassification", "BertConfig", **ENCODER)),
     Family(
         "DistilBERT", TRANSFORMER, TEXT,
@@ -139,12 +139,6 @@ FAMILIES = (
     Family("ELECTRA", TRANSFORMER, TEXT, transformer("ElectraForTokenClassification", "ElectraConfig", embedding_size=64, **ENCODER)),
     Family("RoBERTa", TRANSFORMER, TEXT, transformer("RobertaForSequenceClassification", "RobertaConfig", pad_token_id=0, **ENCODER)),
     Family("BioBERT (BERT for entities)", TRANSFORMER, TEXT, transformer("BertForTokenClassification", "BertConfig", **ENCODER)),
-    Family("BERT for answers", TRANSFORMER, TEXT, transformer("BertForQuestionAnswering", "BertConfig", **ENCODER)),
-    Family("GPT-2", TRANSFORMER, TEXT, transformer("GPT2LMHeadModel", "GPT2Config", vocab_size=500, n_embd=64, n_layer=2, n_head=4)),
-    Family(
-        "Llama", TRANSFORMER, TEXT,
-        transformer("LlamaForCausalLM", "LlamaConfig", num_key_value_heads=2, **ENCODER),
-    ),
     Family(
         "T5", TRANSFORMER, PAIRED,
         transformer(
@@ -180,17 +174,6 @@ FAMILIES = (
     ),
     Family("YOLO-like detector", CONVOLUTIONAL, {"image": ((3, 96, 96), 0)}, network("small_networks.py", "YoloLike")),
     Family("UNet", CONVOLUTIONAL, {"image": ((3, 64, 64), 0)}, network("small_networks.py", "UNet")),
-    Family(
-        "CLIP, text tower", TRANSFORMER, TEXT,
-        transformer("CLIPTextModelWithProjection", "CLIPTextConfig", projection_dim=32, eos_token_id=499, pad_token_id=0, **ENCODER),
-    ),
-    Family(
-        "CLIP, image tower", TRANSFORMER, IMAGE,
-        transformer(
-            "CLIPVisionModelWithProjection", "CLIPVisionConfig", image_size=64, patch_size=16, projection_dim=32,
-            **BODY,
-        ),
-    ),
     Family(
         "Whisper", TRANSFORMER, {"input_features": ((16, 64), 0), "decoder_input_ids": ((16,), 500)},
         transformer(
@@ -249,4 +232,8 @@ FAMILIES = (
         "Stable Diffusion", TRANSFORMER, {"input_ids": ((16,), 500)}, pipeline, parts={"use": "diffusion", "steps": 4, "guidance": 3.0}
     ),
     Family("ECAPA-TDNN", CONVOLUTIONAL, {"features": ((40, 100), 0)}, network("small_networks.py", "EcapaTdnn")),
+    Family("MobileNetV1 x0.25 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v1"),
+    Family("Llama (stories260K)", TRANSFORMER, recipe="stories260k", needs=("EDGEKIT_STORIES",), limits=FEW),
+    Family("MiniLM (SST-2)", TRANSFORMER, recipe="minilm_sst2", needs=("EDGEKIT_MINILM",)),
+    Family("MobileNetV2 (ImageNet)", CONVOLUTIONAL, recipe="mobilenet_v2"),
 )  # fmt: skip

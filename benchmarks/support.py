@@ -110,17 +110,34 @@ def recipe(family: Family, folder: Path, form: str, precision: str) -> Any:
     from edgekit.core.recipe import Recipe
     from edgekit.core.schema import parse
 
-    content = real(family) if family.recipe else random(family, folder)
+    content = real(family, folder) if family.recipe else random(family, folder)
     content |= {"name": "support", "targets": [str(untimed(folder.parent))], "formats": [form], "precisions": [precision]}
     content |= {"budget": {"max_drop": 100.0}, "measure": {"resamples": 100}}
     return parse(Recipe, content, family.name)
 
 
-def real(family: Family) -> dict[str, Any]:
-    """A recipe of the benchmarks without its passes."""
+def real(family: Family, folder: Path) -> dict[str, Any]:
+    """A recipe of the benchmarks without its passes, on some of its samples."""
     content: dict[str, Any] = yaml.safe_load((HERE / "recipes" / f"{family.recipe}.yaml").read_text(encoding="utf-8"))
     kept = ("schema", "model", "task", "data")
-    return {key: content[key] for key in kept} | {"base": HERE / "recipes"}
+    named = content["data"] if isinstance(content["data"], dict) else dict.fromkeys(family.limits, content["data"])
+    sets = {role: str(limited(named.get(role, named["calibration"]), role, count, folder)) for role, count in family.limits.items()}
+    return {key: content[key] for key in kept} | {"base": HERE / "recipes", "data": sets}
+
+
+def limited(reference: str, role: str, count: int, folder: Path) -> Path:
+    """Describe a data set anew with so many samples, for one role."""
+    from edgekit.core.resources import bundled, expand
+
+    path = expand(reference, HERE / "recipes") if reference.endswith(".yaml") else bundled("calibration") / f"{reference}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["read"]["path"] = str(expand(content["read"]["path"], path.parent))
+    if isinstance(content.get("classes"), str):
+        content["classes"] = str(expand(content["classes"], path.parent))
+    content["splits"] = {role: {**content.get("splits", {}).get(role, {}), "count": count}}
+    made = folder / f"{role}.yaml"
+    made.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return made
 
 
 def random(family: Family, folder: Path) -> dict[str, Any]:
@@ -137,9 +154,8 @@ def random(family: Family, folder: Path) -> dict[str, Any]:
             raise ValueError(f"{family.name} has neither a recipe nor a random configuration")
         (folder / "model.yaml").write_text(yaml.safe_dump(family.make(checkpoint)), encoding="utf-8")
     model = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
-    return {"schema": 1, "model": model, "task": "generic", "data": str(folder / "inputs.yaml"), "base": folder} | (
-        {"parts": dict(family.parts)} if family.parts else {}
-    )
+    content = {"schema": 1, "model": model, "task": "generic", "data": str(folder / "inputs.yaml"), "base": folder}
+    return content | ({"parts": dict(family.parts)} if family.parts else {})
 
 
 def untimed(work: Path) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import support
 from benchmarks.families import FAMILIES, SAMPLES, samples
@@ -64,3 +65,11 @@ def test_nothing_is_timed_on_the_profile_that_judges(tmp_path) -> None:
     target = load_target(str(support.untimed(tmp_path)))
     assert not target.measurable_on(this_machine())
     assert {backend.format for backend in target.backends} == {"onnx", "openvino", "tflite"}
+
+
+def test_a_real_set_is_cut_to_some_samples(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EDGEKIT_DATA", "/data")
+    content = yaml.safe_load(support.limited("imagenet-samples", "evaluation", 200, tmp_path).read_text(encoding="utf-8"))
+    assert content["splits"] == {"evaluation": {"count": 200}}
+    assert content["read"]["path"].startswith("/data/")
+    assert content["classes"].endswith("calibration/imagenet-classes.txt")
