@@ -60,11 +60,11 @@ def judge(families: list[Family], work: Path) -> None:
 
 
 def rows(families: list[Family], work: Path) -> Iterator[tuple[Family, Path, str]]:
-    """Families with their folders and the formats."""
-    for family in families:
-        folder = work / slug(family.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        for form in FORMATS:
+    """Families with their folders, format by format: a run that is stopped has then seen many families."""
+    for form in FORMATS:
+        for family in families:
+            folder = work / slug(family.name)
+            folder.mkdir(parents=True, exist_ok=True)
             yield family, folder, form
 
 
@@ -127,11 +127,17 @@ def real(family: Family, folder: Path) -> dict[str, Any]:
 
 def limited(reference: str, role: str, count: int, folder: Path) -> Path:
     """Describe a data set anew with so many samples, for one role."""
+    from edgekit.core.factories import anchor
     from edgekit.core.resources import bundled, expand
 
     path = expand(reference, HERE / "recipes") if reference.endswith(".yaml") else bundled("calibration") / f"{reference}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content["read"]["path"] = str(expand(content["read"]["path"], path.parent))
+    for selection in (content, content.get("splits", {}).get(role, {})):
+        reads = selection.get("read", {})
+        if "path" in reads:
+            reads["path"] = str(expand(reads["path"], path.parent))
+        if "function" in reads:
+            reads["function"] = anchor(reads["function"], path.parent)
     if isinstance(content.get("classes"), str):
         content["classes"] = str(expand(content["classes"], path.parent))
     content["splits"] = {role: {**content.get("splits", {}).get(role, {}), "count": count}}
@@ -210,7 +216,7 @@ def write(work: Path) -> None:
     """Gather all outcomes into the results and the README's table."""
     found: list[dict[str, Any]] = []
     circumstances: dict[str, Any] = {}
-    for family, folder, form in rows(list(FAMILIES), work):
+    for family, folder, form in sorted(rows(list(FAMILIES), work), key=lambda row: FAMILIES.index(row[0])):
         cells = {p: read(folder / f"{form}-{p}.json") for p in PRECISIONS}
         if not any(cells.values()):
             continue
