@@ -29,6 +29,8 @@ START, END = "<!-- support -->", "<!-- end of support -->"
 FORMATS = ("onnx", "openvino", "tflite")
 PRECISIONS = ("fp32", "int8", "int4")
 ROUNDS = 5
+DIED = {"state": "refused", "reason": "the process died or was stopped"}
+"""Outcome of a cell until it has one; remove its file to run it again."""
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def judge(families: list[Family], work: Path) -> None:
         for precision in PRECISIONS:
             outcome = folder / f"{form}-{precision}.json"
             if not outcome.is_file() and not any(name not in os.environ for name in family.needs):
+                outcome.write_text(json.dumps(DIED), encoding="utf-8")
                 content = cell(family, folder, form, precision)
                 outcome.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
                 print(f"{family.name:28} {form:9} {precision:5} {content['state']} {content.get('reason', '')}", flush=True)
