@@ -219,7 +219,7 @@ def write(work: Path) -> None:
     """Gather all outcomes into the results and the README's table."""
     found: list[dict[str, Any]] = []
     circumstances: dict[str, Any] = {}
-    for family, folder, form in sorted(rows(list(FAMILIES), work), key=lambda row: FAMILIES.index(row[0])):
+    for family, folder, form in sorted(rows(list(FAMILIES), work), key=lambda row: (not row[0].recipe, FAMILIES.index(row[0]))):
         cells = {p: read(folder / f"{form}-{p}.json") for p in PRECISIONS}
         if not any(cells.values()):
             continue
