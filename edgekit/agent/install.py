@@ -108,7 +108,7 @@ class Installer:
         model.collect()
         disk.make_folder(self.incoming)
         disk.guard(self.incoming)
-        offer = Offer(found, envelope, model, _present(found, model), done=False)
+        offer = Offer(found, envelope, model, _present(found, model, self.home), done=False)
         self._tidy(offer)
         self._fits_on_disk(offer)
         return offer
@@ -236,13 +236,17 @@ def install_file(installer: Installer, source: BinaryIO, *, activate: bool = Tru
         Refused: why it is not let in.
     """
     offer = installer.offer(archive.read_envelope(source))
-    for path, chunks in archive.read_files(source, offer.manifest.files):
-        entry = offer.manifest.files[path]
-        if entry["sha256"] in offer.missing and not offer.done:
-            disk.remove_file(installer.incoming / f"{entry['sha256']}.part")
-            installer.receive(entry["sha256"], entry["size"], chunks)
-        for _ in chunks:
-            continue
+    try:
+        for path, chunks in archive.read_files(source, offer.manifest.files):
+            entry = offer.manifest.files[path]
+            if entry["sha256"] in offer.missing and not offer.done:
+                disk.remove_file(installer.incoming / f"{entry['sha256']}.part")
+                installer.receive(entry["sha256"], entry["size"], chunks)
+            for _ in chunks:
+                continue
+    except Refused:
+        disk.remove_tree(installer.incoming)
+        raise
     return installer.finish(offer, activate=activate)
 
 
@@ -270,12 +274,15 @@ def _not_older(found: manifest.Manifest, model: Model) -> None:
         raise Refused("downgrade", f"{found.name} {floor} was good here with another content", "give each bundle a version of its own")
 
 
-def _present(found: manifest.Manifest, model: Model) -> dict[str, Path]:
-    """Files that a slot of this model holds already, with the right content."""
+def _present(found: manifest.Manifest, model: Model, home: Path) -> dict[str, Path]:
+    """Files that are on the device already, with the right content: in a slot of this model, or the agent itself."""
     wanted: dict[str, list[str]] = {}
     for path, entry in found.files.items():
         wanted.setdefault(entry["sha256"], []).append(path)
     here: dict[str, Path] = {}
+    agent, runner = home / "agent.pyz", found.content["runner"]
+    if agent.is_file() and disk.sha256(agent) == found.files[runner]["sha256"]:
+        here.update(dict.fromkeys(wanted[found.files[runner]["sha256"]], agent))
     for slot in model.stored():
         try:
             listed = model.manifest(slot).files

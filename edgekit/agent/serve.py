@@ -16,13 +16,13 @@ from .slots import Model
 Answer = dict[str, Any]
 
 
-def serve(home: Path, source: BinaryIO, sink: BinaryIO) -> int:
+def serve(home: Path, source: BinaryIO, sink: BinaryIO, installer: Installer | None = None) -> int:
     """Carry out commands for a host.
 
     Files that a host sends are not acknowledged one by one, since that would cost a round trip each: what is wrong with one is told
     and ends the service, and the host reads it when its next write fails or its next question is answered.
     """
-    service = Service(home, source)
+    service = Service(home, source, installer or Installer(home))
     try:
         while (frame := wire.receive(source)) is not None:
             try:
@@ -52,12 +52,12 @@ def _refusal(problem: Refused) -> Answer:
 class Service:
     """Carries out commands, each under the device's lock."""
 
-    def __init__(self, home: Path, source: BinaryIO) -> None:
+    def __init__(self, home: Path, source: BinaryIO, installer: Installer) -> None:
         self.over = False
         self._home = home
         self._source = source
         self._offer: Offer | None = None
-        self._installer = Installer(home)
+        self._installer = installer
         self._commands: dict[str, Callable[[dict[str, Any]], Answer | None]] = {
             "probe": self._probe,
             "trust": self._trust,

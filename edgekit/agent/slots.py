@@ -70,7 +70,7 @@ class Model:
             if not make:
                 raise Refused("state", f"no model {name!r} on this device", "edgekit devices lists them")
             disk.make_folder(model.slots)
-        for place in (home, model.folder.parent, model.folder, model.slots):
+        for place in (home, model.folder.parent, model.folder, model.slots, *model.slots.iterdir()):
             disk.guard(place)
         model.state = model._read()
         model._mend()

@@ -1,0 +1,325 @@
+"""The power fails, the disk fills up or the connection breaks at every step: the device serves a whole model, and the next flash works."""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.agent import archive, canonical, disk, serve, wire
+from edgekit.agent.refusal import Refused
+
+CHANGES = ("open", "write", "fsync", "rename", "replace", "symlink", "unlink", "mkdir", "rmdir")
+"""System calls after which the disk may be another; all that the agent does to it goes through them."""
+HARM = ("killed", "names lost", "data lost")
+"""A process that ends; a power cut that loses every name that was not flushed, or every content that was not."""
+
+
+class Disk:
+    """Stands between the agent and :mod:`os`: counts steps, ends the process at one, and knows what a power cut would lose."""
+
+    def __init__(self, moment: int, harm: str) -> None:
+        self._steps = itertools.count()
+        self._moment, self._harm = moment, harm
+        self._real = {name: getattr(os, name) for name in CHANGES}
+        self._paths: dict[int, Path] = {}
+        self._dirty: set[Path] = set()
+        self._undo: list[tuple[Path, Callable[[], None]]] = []
+        for name in CHANGES:
+            setattr(os, name, getattr(self, f"_{name}"))
+
+    def _step(self) -> None:
+        if next(self._steps) == self._moment:
+            self._end()
+
+    def _end(self) -> None:
+        for name, call in self._real.items():
+            setattr(os, name, call)
+        if self._harm == "names lost":
+            for _, undo in reversed(self._undo):
+                undo()
+        if self._harm == "data lost":
+            for path in self._dirty:
+                if path.is_file():
+                    os.truncate(path, path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        writes = flags & (os.O_WRONLY | os.O_RDWR)
+        if writes:
+            self._step()
+        place, new = Path(path), dir_fd is None and not os.path.lexists(path)
+        handle: int = self._real["open"](path, flags, mode, dir_fd=dir_fd)
+        if dir_fd is None:
+            self._paths[handle] = place
+        if writes and new:
+            self._undo.append((place.parent, lambda: place.unlink(missing_ok=True)))
+        return handle
+
+    def _write(self, handle: int, data: Any) -> int:
+        half = bytes(data)[: len(data) // 2]
+        if next(self._steps) == self._moment:
+            self._real["write"](handle, half)
+            self._dirty.add(self._paths.get(handle, Path()))
+            self._end()
+        self._dirty.add(self._paths.get(handle, Path()))
+        return int(self._real["write"](handle, data))
+
+    def _fsync(self, handle: int) -> None:
+        self._step()
+        place = self._paths.get(handle, Path())
+        self._dirty.discard(place)
+        self._undo = [(folder, undo) for folder, undo in self._undo if folder != place]
+
+    def _rename(self, source: Any, target: Any) -> None:
+        self._step()
+        self._moved(Path(source), Path(target))
+        self._real["rename"](source, target)
+
+    def _replace(self, source: Any, target: Any) -> None:
+        self._step()
+        self._moved(Path(source), Path(target))
+        self._real["replace"](source, target)
+
+    def _moved(self, source: Path, target: Path) -> None:
+        old: Any = target.readlink() if target.is_symlink() else target.read_bytes() if target.is_file() else None
+
+        def undo() -> None:
+            if not os.path.lexists(target):
+                return
+            target.rename(source)
+            if isinstance(old, bytes):
+                target.write_bytes(old)
+            elif old is not None:
+                target.symlink_to(old)
+
+        self._undo.append((target.parent, undo))
+        self._dirty = {target if path == source else path for path in self._dirty}
+
+    def _symlink(self, source: Any, target: Any) -> None:
+        self._step()
+        self._real["symlink"](source, target)
+        self._undo.append((Path(target).parent, lambda: Path(target).unlink(missing_ok=True)))
+
+    def _mkdir(self, path: Any, mode: int = 0o777) -> None:
+        self._step()
+        self._real["mkdir"](path, mode)
+        self._undo.append((Path(path).parent, lambda: shutil.rmtree(path, ignore_errors=True)))
+
+    def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._step()
+        self._real["unlink"](path, dir_fd=dir_fd)
+
+    def _rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
+        self._step()
+        self._real["rmdir"](path, dir_fd=dir_fd)
+
+
+def broken_off(prepared: Path, work: Path, harm: str, action: Callable[[Path], object]) -> Iterator[Path]:
+    """Copies of a device on which an action was ended before its first, its second, ... change of the disk."""
+    for moment in itertools.count():
+        home = work / f"{harm}-{moment}"
+        shutil.copytree(prepared, home, symlinks=True)
+        child = os.fork()
+        if child == 0:
+            try:
+                Disk(moment, harm)
+                action(home)
+            except BaseException:  # noqa: BLE001 - a child process of pytest must end here
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL)
+        if status == 0:
+            assert moment > 3, "nothing was ended"
+            return
+        yield home
+        shutil.rmtree(home)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here outlives a real power cut, so nothing waits for a real disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where a thousand small changes take no time."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def prepared(device, forge):
+    """A device whose version 1 is good, whose version 2 was left for 3, and whose version 3 is on trial."""
+    device.flash(forge.bundle(1), good=True)
+    device.flash(forge.bundle(2))
+    device.flash(forge.bundle(3))
+    return device.home
+
+
+def recovers(device: Any, forge: Any, may_serve: tuple[int, ...], then: int = 4) -> None:
+    """The device serves a whole model at once, after mending, and after the next flash; nothing half-made is left."""
+    assert device.serves() in may_serve
+    device.open()
+    assert device.serves() in may_serve
+    device.flash(forge.bundle(then), good=True)
+    assert device.serves() == then
+    model = device.open()
+    assert model.intact(model.current)
+    assert not [path for path in device.home.rglob("*") if path.name.startswith(".")]
+    assert not list((device.home / "incoming").iterdir())
+    assert model.back() != model.state.before
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_an_update_that_ends_at_any_step_leaves_the_old_or_the_new_model(prepared, forge, tmp_path, harm):
+    data = forge.bundle(4)
+    count = 0
+    for home in broken_off(prepared, tmp_path, harm, lambda home: forge.Device(home).flash(data, good=True)):
+        recovers(forge.Device(home), forge, (3, 4))
+        count += 1
+    assert count > 60
+
+
+def test_a_first_install_that_ends_at_any_step_can_be_done_again(forge, tmp_path):
+    empty = tmp_path / "device"
+    empty.mkdir()
+
+    def first(home: Path) -> None:
+        device = forge.Device(home, trusted=forge.root())
+        device.flash(forge.bundle(1), good=True)
+
+    for home in broken_off(empty, tmp_path, "names lost", first):
+        device = forge.Device(home)
+        if (home / "models/toy/current").exists():
+            assert device.serves() == 1
+        forge.Device(home, trusted=forge.root()).flash(forge.bundle(2), good=True)
+        assert device.serves() == 2
+
+
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("action", ["back", "approve", "start", "collect", "give up"])
+def test_every_other_change_may_end_at_any_step(prepared, forge, tmp_path, harm, action):
+    def act(home: Path) -> None:
+        model = forge.Device(home).open()
+        if action == "give up":
+            for _ in range(4):
+                model.start()
+        else:
+            getattr(model, action)()
+
+    for home in broken_off(prepared, tmp_path, harm, act):
+        recovers(forge.Device(home), forge, (1, 3))
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_new_root_that_ends_at_any_step_is_the_old_or_the_new_one(prepared, forge, tmp_path, harm):
+    newer = forge.root(2, root_keys=(forge.BOB,), bundle_keys=(forge.ALICE,), signers=(forge.ALICE, forge.BOB))
+    for home in broken_off(prepared, tmp_path, harm, lambda home: forge.Device(home).installer().enrol(newer)):
+        device = forge.Device(home)
+        assert device.installer().root()["signed"]["version"] in (1, 2)
+        device.flash(forge.bundle(4, roots=[newer]))
+        assert device.installer().root() == newer
+
+
+def test_a_full_disk_at_every_step_is_told_and_leaves_what_was(prepared, forge, tmp_path, monkeypatch):
+    data = forge.bundle(4)
+    for moment in itertools.count():
+        home = tmp_path / f"full-{moment}"
+        shutil.copytree(prepared, home, symlinks=True)
+        device = forge.Device(home)
+        steps = itertools.count()
+        with monkeypatch.context() as patch:
+            for name in ("open", "write", "mkdir", "symlink", "rename", "replace"):
+                patch.setattr(os, name, full(getattr(os, name), name, steps, moment))
+            try:
+                device.flash(data)
+                break
+            except OSError as problem:
+                assert disk.refusal(problem).kind == "space"
+        recovers(device, forge, (3, 4))
+        shutil.rmtree(home)
+    assert moment > 30
+
+
+def full(call: Callable[..., Any], name: str, steps: Iterator[int], moment: int) -> Callable[..., Any]:
+    """A system call on a disk that is full from some step on; what only frees space still works."""
+
+    def refuse(*given: Any, **more: Any) -> Any:
+        grows = name != "open" or given[1] & os.O_CREAT
+        if grows and next(steps) >= moment:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(given[0]))
+        return call(*given, **more)
+
+    return refuse
+
+
+def conversation(data: bytes) -> tuple[bytes, list[int]]:
+    """What a host sends to flash a bundle to a device that has none of its files, and where its frames end."""
+    source = io.BytesIO(data)
+    front = archive.read_envelope(source)
+    files = canonical.decode(front.manifest, "manifest")["files"]
+    sink, ends = io.BytesIO(), []
+
+    def say(header: dict[str, Any], body: bytes = b"") -> None:
+        wire.send(sink, header, body)
+        ends.append(sink.tell())
+
+    say({"command": "offer", **{name: getattr(front, name).decode() for name in front._fields}})
+    for path, chunks in archive.read_files(source, files):
+        content = b"".join(chunks)
+        say({"command": "file", "sha256": files[path]["sha256"], "size": len(content)})
+        for start in range(0, len(content), 400):
+            say({"command": "more"}, content[start : start + 400])
+    say({"command": "finish", "activate": True, "approve": False})
+    return sink.getvalue(), ends
+
+
+def test_a_connection_that_breaks_anywhere_leaves_what_was_and_the_next_one_goes_on(prepared, forge, tmp_path):
+    files = {path: data + path.encode() for path, data in forge.contents(4).items()}  # nothing that an older slot holds
+    data = forge.bundle(4, files=files)
+    stream, ends = conversation(data)
+    for number, cut in enumerate(sorted({*ends[:-1], *(end - 7 for end in ends), *(end + 5 for end in ends[:-1])})):
+        home = tmp_path / f"cut-{number}"
+        shutil.copytree(prepared, home, symlinks=True)
+        device = forge.Device(home)
+        serve.serve(home, io.BytesIO(stream[:cut]), io.BytesIO(), device.installer())
+        assert device.serves() == 3
+        kept = sum(path.stat().st_size for path in (home / "incoming").iterdir()) if (home / "incoming").exists() else 0
+        assert kept >= min(400, cut - ends[1]) // 2 if cut >= ends[2] else kept == 0
+        recovers(device, forge, (3,))
+        shutil.rmtree(home)
+    assert number > 30
+
+
+def test_what_was_sent_before_a_cut_is_not_asked_for_again(device, forge):
+    data = forge.bundle(1)
+    stream, ends = conversation(data)
+    serve.serve(device.home, io.BytesIO(stream[: ends[5]]), io.BytesIO(), device.installer())
+    sink = io.BytesIO()
+    serve.serve(device.home, io.BytesIO(stream[: ends[0]]), sink, device.installer())
+    sink.seek(0)
+    answer = wire.receive(sink)[0]
+    assert sum(answer["missing"].values()) == sum(path.stat().st_size for path in (device.home / "incoming").iterdir()) > 0
+
+
+def test_two_agents_at_once_are_refused(device, forge):
+    with disk.alone(device.home / "lock"), pytest.raises(Refused, match="another agent is at work"):
+        device.flash(forge.bundle(1))
