@@ -40,7 +40,12 @@ def _run(options: argparse.Namespace) -> Any:
     if options.command == "try":
         from . import trial
 
-        return trial.main(Path(options.what))
+        return trial.main(Path(options.what), trial.attempt)
+    if options.command == "try-engine":
+        from . import trial
+
+        engine, trtexec = options.more
+        return trial.main(Path(options.what), lambda slot, content: trial.attempt_engine(slot, content, Path(engine), trtexec))
     if options.command == "runner":
         from ..runner import serve as runner  # noqa: TID252 - the two travel together, under whatever name
 
@@ -89,10 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", None, "answer a host on standard input and output"),
         ("runner", None, "run a model for a host on standard input and output"),
         ("try", "SLOT", "run a slot's self-test"),
+        ("try-engine", "SLOT", "run a slot's self-test through a TensorRT engine"),
     ):
         command = commands.add_parser(name, help=words)
         if what is not None:
             command.add_argument("what", metavar=what)
+        if name == "try-engine":
+            command.add_argument("more", nargs=2, metavar=("ENGINE", "TRTEXEC"))
     return parser
 
 

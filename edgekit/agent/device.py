@@ -29,7 +29,7 @@ def probe(home: Path) -> dict[str, Any]:
     return {
         "architecture": platform.machine(),
         "features": sorted(set((info.get("flags") or info.get("Features") or "").split())),
-        "board": _read("/proc/device-tree/model").strip("\0\n ") or info.get("Model", "") or info.get("model name", ""),
+        "board": board()[0],
         "cores": len(os.sched_getaffinity(0)),
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "free_mb": shutil.disk_usage(place).free >> 20,
@@ -54,6 +54,12 @@ def trtexec() -> str | None:
     """Path of TensorRT's builder; None where there is none."""
     found = shutil.which("trtexec")
     return found or (_TRTEXEC if os.access(_TRTEXEC, os.X_OK) else None)
+
+
+def board() -> tuple[str, str]:
+    """What kind of device this is: its board, or CPU, and its kernel's release."""
+    info = _cpuinfo()
+    return _read("/proc/device-tree/model").strip("\0\n ") or info.get("Model", "") or info.get("model name", ""), platform.release()
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:

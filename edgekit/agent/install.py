@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from . import VERSION, archive, canonical, device, disk, fit, manifest, selftest, trust
+from . import VERSION, archive, canonical, device, disk, engine, fit, manifest, selftest, trust
 from .refusal import Refused
 from .slots import Model
 
@@ -106,11 +106,13 @@ class Installer:
         if model.current == found.slot and model.intact(found.slot):
             return Offer(found, envelope, model, {}, done=True)
         model.collect()
-        disk.make_folder(self.incoming)
-        disk.guard(self.incoming)
+        engine.collect(self.home)
         offer = Offer(found, envelope, model, _present(found, model, self.home), done=False)
-        self._tidy(offer)
+        if self.incoming.exists():
+            disk.guard(self.incoming)
+            self._tidy(offer)
         self._fits_on_disk(offer)
+        disk.make_folder(self.incoming)
         return offer
 
     def received(self, sha256: str) -> int:
@@ -185,11 +187,12 @@ class Installer:
             if slot not in (model.current, model.state.good, model.state.before):
                 disk.remove_tree(model.path(slot))
             raise
+        runs = engine.prepare(self.home, model.path(slot), model.manifest(slot).content)
         if slot == model.state.good:
             model.retreat(slot, "flashed again")
         else:
             model.switch(slot)
-        return {"slot": slot, "already": False, "active": True, "selftest": found}
+        return {"slot": slot, "already": False, "active": True, "selftest": found, "engine": runs}
 
     def _assemble(self, offer: Offer) -> None:
         model, found = offer.model, offer.manifest

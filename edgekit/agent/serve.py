@@ -170,6 +170,7 @@ def status(home: Path) -> dict[str, Any]:
             current = model.current
             state = model._read()
             content = model.manifest(current).content if current else None
+            runtime = content["runtime"] if content else None
         except (OSError, Refused) as problem:
             found[path.name] = {"problem": str(problem)}
             continue
@@ -177,7 +178,8 @@ def status(home: Path) -> dict[str, Any]:
             "current": current,
             "version": content["version"] if content else None,
             "label": content["label"] if content else None,
-            "runtime": content["runtime"]["name"] if content else None,
+            "file": content["model"] if content else None,
+            **({"runtime": runtime["name"], "threads": runtime["threads"], "precision": runtime["precision"]} if runtime else {}),
             "state": "none" if current is None else "good" if current == state.good else "on trial",
             "starts": state.starts,
             "good": state.good,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,12 @@ _CALLS = 15
 _SAMPLES_LIMIT = 1 << 28
 
 
-def main(slot: Path) -> int:
+def main(slot: Path, try_it: Callable[[Path, dict[str, Any]], dict[str, Any]]) -> int:
     """Test the bundle in a slot and print one line of JSON; whatever else is printed goes to standard error."""
     sink = os.dup(1)
     os.dup2(2, 1)
     try:
-        found = attempt(slot, json.loads((slot / "manifest.json").read_bytes()))
+        found = try_it(slot, json.loads((slot / "manifest.json").read_bytes()))
     except (RunnerError, protocol.ProtocolError, ValueError, MemoryError, OSError) as problem:
         found = {"error": str(getattr(problem, "message", problem))[:300] or type(problem).__name__}
     os.write(sink, json.dumps(found).encode() + b"\n")
@@ -56,6 +59,33 @@ def attempt(slot: Path, content: dict[str, Any]) -> dict[str, Any]:
         }
     finally:
         model.close()
+
+
+def attempt_engine(slot: Path, content: dict[str, Any], engine: Path, trtexec: str) -> dict[str, Any]:
+    """Run every sample through a TensorRT engine.
+
+    Raises:
+        ValueError: ``trtexec`` failed, or gave no outputs that fit.
+    """
+    samples = read_samples(slot / content["selftest"]["samples"], content["selftest"]["count"])
+    got = [_run_engine(engine, trtexec, inputs, expected) for inputs, expected in samples]
+    return {"deviation": deviation([expected for _, expected in samples], got), "samples": len(samples)}
+
+
+def _run_engine(engine: Path, trtexec: str, inputs: Arrays, expected: Arrays) -> Arrays:
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"input{number}.bin" for number, name in enumerate(inputs)}
+        for name, array in inputs.items():
+            files[name].write_bytes(np.ascontiguousarray(array).tobytes())
+        given = ",".join(f"{name}:{file}" for name, file in files.items())
+        out = Path(folder) / "outputs.json"
+        command = [trtexec, f"--loadEngine={engine}", f"--loadInputs={given}", f"--exportOutput={out}"]
+        command += ["--iterations=1", "--warmUp=0", "--duration=0"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode or not out.is_file():
+            raise ValueError(f"trtexec ended with status {done.returncode}")
+        told = {entry["name"]: np.array(entry["values"]) for entry in json.loads(out.read_text(encoding="utf-8"))}
+    return {name: told[name].reshape(array.shape) for name, array in expected.items() if name in told}
 
 
 def read_samples(path: Path, count: int) -> list[tuple[Arrays, Arrays]]:

@@ -9,7 +9,10 @@ import typer
 
 
 def command(
-    models: Annotated[list[Path], typer.Argument(help="Model files of one network; speedups are against the first.")],
+    models: Annotated[list[Path] | None, typer.Argument(help="Model files of one network; speedups are against the first.")] = None,
+    to: Annotated[str | None, typer.Option(help="Device whose current model to measure: ssh://user@host or dir:///folder.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --to: name of the model there, if it has several.")] = None,
+    task: Annotated[str, typer.Option(help="With --to and --data: task that judges the outputs.")] = "generic",
     data: Annotated[str | None, typer.Option(help="Set whose first sample is the input; random numbers without it.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Runtime for all of them; each format's usual one by default.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 10,
@@ -21,9 +24,31 @@ def command(
     from edgekit import api
     from edgekit.cli import _progress, _run
 
+    if to is not None:
+        _on_device(to, model, data, task, rounds, json, bool(models))
+        return
     with _progress.listener() as progress:
-        report = api.benchmark(models, data=data, runtime=runtime, rounds=rounds, out=out, progress=progress)
+        report = api.benchmark(models or [], data=data, runtime=runtime, rounds=rounds, out=out, progress=progress)
     if json:
         typer.echo(report.to_json(), nl=False)
     else:
         _run.show(report, out)
+
+
+def _on_device(url: str, model: str | None, data: str | None, task: str, rounds: int, json: bool, files: bool) -> None:
+    from edgekit.cli import _devices, _progress
+    from edgekit.cli._output import print_json
+    from edgekit.core.errors import InputError
+    from edgekit.core.recipe import Measuring
+    from edgekit.data import open_dataset
+    from edgekit.deploy.measuring import benchmark_device
+
+    if files:
+        raise InputError("--to measures what is current on the device", hint="flash the model first, and name no file here")
+    opened = open_dataset(data, role="evaluation", base=Path.cwd()) if data else None
+    with _progress.listener() as progress:
+        found = benchmark_device(url, model=model, data=opened, task=task, measuring=Measuring(rounds=rounds), progress=progress)
+    if json:
+        print_json(found)
+    else:
+        _devices.show_benchmark(found)

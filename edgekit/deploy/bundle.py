@@ -19,7 +19,7 @@ from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.report import ModelResult, Report, load_report
 from edgekit.core.schema import Schema
 from edgekit.core.store import write_problem
-from edgekit.core.target import HOST, Target, load_target
+from edgekit.core.target import HOST, Target, family, load_target
 from edgekit.deploy import content, samples
 from edgekit.deploy.agent_file import NAME as RUNNER
 from edgekit.deploy.agent_file import agent_file
@@ -187,7 +187,7 @@ def _manifest(source: Source, wish: Wish, files: Mapping[str, bytes | Path], fac
             "threads": target.threads,
             "precision": "bf16" if source.model.precision == "bf16" else "f32",
         },
-        "tensorrt": _tensorrt(source),
+        "tensorrt": _tensorrt(source, facts),
         "model": f"model/{source.main.name}",
         "runner": RUNNER,
         "selftest": {
@@ -224,12 +224,14 @@ def _runtime(source: Source) -> str:
     return _backend(source).stand_in or source.model.runtime
 
 
-def _tensorrt(source: Source) -> dict[str, Any] | None:
+def _tensorrt(source: Source, facts: samples.Facts) -> dict[str, Any] | None:
     backend = _backend(source)
     if backend.runtime != "tensorrt":
         return None
-    flags = backend.flags.get(source.model.precision.split("-")[0], "").split()
-    return {"flags": flags}
+    flags = backend.flags.get(family(source.model.precision), "").split()
+    varying = [spec for spec in facts.inputs if any(isinstance(axis, str) for axis in spec.shape)]
+    shapes = ",".join(f"{spec.name}:{'x'.join(map(str, facts.sample[spec.name]))}" for spec in varying)
+    return {"flags": [*flags, *([f"--shapes={shapes}"] if shapes else [])]}
 
 
 def _backend(source: Source) -> Any:

@@ -24,7 +24,7 @@ case "$(sha256sum "$a" 2>/dev/null)" in {digest}*) ;; *)
   case "$(sha256sum "$a.$$")" in {digest}*) ;; *) rm -f "$a.$$"; exit 42 ;; esac
   sync "$a.$$" 2>/dev/null; mv -f "$a.$$" "$a" || exit 41
 ;; esac
-echo ready
+{ready}
 EDGEKIT_PYTHON={python}
 export EDGEKIT_PYTHON
 exec {python} "$a" --home "$d" {command}
@@ -44,8 +44,8 @@ def open_transport(url: str) -> Transport:
     return load(Transport, parts.scheme).of_url(parts)
 
 
-def script(transport: Transport, command: str = "serve") -> str:
-    """The shell script that makes sure of the agent and starts a command of it."""
+def script(transport: Transport, command: str = "serve", *, announce: bool = True) -> str:
+    """The shell script that makes sure of the agent and starts a command of it; it says ``ready`` before, if it is to announce that."""
     agent = agent_file()
     return _SCRIPT.format(
         folder=shlex.quote(transport.folder),
@@ -54,6 +54,7 @@ def script(transport: Transport, command: str = "serve") -> str:
         size=len(agent),
         python=shlex.quote(transport.python),
         command=command,
+        ready="echo ready" if announce else ":",
     )
 
 

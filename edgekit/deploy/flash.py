@@ -25,6 +25,7 @@ class Flashed(Schema):
     already: bool
     state: str
     selftest: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
     bytes_sent: int
     bytes_total: int
     transfer_seconds: float
@@ -52,10 +53,9 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
             device.ask("trust", root=root)
         front = opened.envelope
         offered = device.ask("offer", **{name: getattr(front, name).decode("ascii") for name in front._fields})
-        before = device.sent
         if not offered["done"]:
             _send(device, opened, offered["missing"])
-        sent, transferred = device.sent - before + sum(map(len, front)), time.perf_counter()
+        sent, transferred = device.sent + sum(map(len, front)), time.perf_counter()
         found = device.ask("finish", activate=activate, approve=approve)
         manifest = opened.manifest
     return Flashed(
@@ -67,6 +67,7 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
         already=found["already"],
         state=found["models"][manifest.name]["state"] if found["active"] else "stored",
         selftest=found.get("selftest"),
+        engine=found.get("engine"),
         bytes_sent=sent,
         bytes_total=bundle.stat().st_size,
         transfer_seconds=round(transferred - began, 4),

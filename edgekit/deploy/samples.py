@@ -24,6 +24,7 @@ class Facts:
     outputs: tuple[TensorSpec, ...]
     runtime_version: str
     count: int
+    sample: dict[str, tuple[int, ...]]
 
 
 def record(model: Path, runtime: str, threads: int, data: DataSet, count: int) -> tuple[bytes, Facts]:
@@ -35,11 +36,13 @@ def record(model: Path, runtime: str, threads: int, data: DataSet, count: int) -
     """
     frames: list[bytes] = []
     with open_session(model, runtime, RuntimeSettings(threads=threads), fresh=False) as session:
+        shapes: dict[str, tuple[int, ...]] = {}
         for inputs, _ in data.batches(1, limit=count):
             frames += [b"".join(map(bytes, protocol.pack({}, arrays))) for arrays in (inputs, session.run(inputs))]
+            shapes = {name: array.shape for name, array in inputs.items()}
             if sum(map(len, frames)) > _BYTES_LIMIT:
                 break
-        facts = Facts(session.inputs, session.outputs, str(session.circumstances["version"]), len(frames) // 2)
+        facts = Facts(session.inputs, session.outputs, str(session.circumstances["version"]), len(frames) // 2, shapes)
     if not frames:
         raise DataError("a self-test needs a sample", hint="name a set with samples in the recipe")
     return b"".join(frames), facts

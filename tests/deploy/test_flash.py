@@ -1,0 +1,138 @@
+"""From bundle to running model through a real agent process and the real runtime."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgekit.cli.main import main
+from edgekit.core.errors import BundleError, SelfTestError
+from edgekit.deploy.connection import connect
+from edgekit.deploy.devices import look, roll_back
+from edgekit.deploy.flash import flash
+
+
+def agent(home, *words):
+    done = subprocess.run([sys.executable, str(home / "agent.pyz"), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_flash_run_flash_again_and_roll_back(real, forge, tmp_path):
+    home = tmp_path / "device"
+    url = f"dir://{home}"
+    with connect(url) as device:
+        first = flash(device, real(1), root=forge.root(), approve=True)
+    assert (first.active, first.state, first.selftest["circumstances"]["runtime"]) == (True, "good", "onnxruntime")
+    assert first.selftest["deviation"] < 1e-6
+    assert first.selftest["peak_kb"] > 10_000
+    with connect(url) as device:
+        again = flash(device, real(1))
+        second = flash(device, real(2, extra=b'{"changed": 1}\n'))
+    assert again.already
+    assert second.state == "on trial"
+    assert second.bytes_sent < 0.1 * second.bytes_total
+    assert agent(home, "start", "tiny").endswith(second.slot)
+    agent(home, "good", "tiny")
+    state = look(url)
+    assert (state.trusts, state.models[0].state, state.models[0].version) == ("root 1", "good", 2)
+    with connect(url) as device:
+        assert roll_back(device, None).slot == first.slot
+    assert agent(home, "start", "tiny").endswith(first.slot)
+
+
+def test_a_model_that_passes_here_and_fails_there_never_becomes_current(real, forge, tmp_path):
+    """The expected outputs are those of this machine's own model; the device computes others."""
+    url = f"dir://{tmp_path}/device"
+    with connect(url) as device:
+        good = flash(device, real(1), root=forge.root(), approve=True)
+        with pytest.raises(SelfTestError, match="fails its self-test on this device: outputs differ by"):
+            flash(device, real(2, off=3.0))
+    with connect(url) as device:
+        state = device.ask("status")["models"]["tiny"]
+    assert state["current"] == good.slot
+    assert state["stored"] == [good.slot]
+    assert state["journal"][-1]["event"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [({"latency_us": 1}, "at the median"), ({"memory_kb": 1024}, "MiB at the peak"), ({"count": 2}, "1 samples where the manifest says 2")],
+)
+def test_limits_of_the_self_test_hold(real, forge, tmp_path, limits, words):
+    bundle = real(1, name=f"limited-{next(iter(limits)).replace('_', '-')}", selftest=limits)
+    with connect(f"dir://{tmp_path}/device") as device, pytest.raises(SelfTestError, match=words):
+        flash(device, bundle, root=forge.root())
+
+
+def test_a_runtime_that_crashes_or_hangs_is_a_failed_test(forge, real, tmp_path):
+    from edgekit.deploy.agent_file import agent_file
+
+    for number, (code, words) in enumerate(
+        [
+            ("import os; os.kill(os.getpid(), 4)", "ended by SIGILL"),
+            ("import time; time.sleep(60)", "no answer within 1 s"),
+            ("print('x')", "ended with status 0"),
+        ]
+    ):
+        files = {**forge.contents(), "agent.pyz": code.encode(), "io.json": agent_file()}
+        told = {"target": {"architectures": [__import__("platform").machine()], "features": []}, "selftest": {"timeout_s": 1}}
+        bundle = tmp_path / f"{number}.edgekit"
+        bundle.write_bytes(forge.bundle(1, files=files, **told, runtime={"at_least": "1.0"}))
+        with connect(f"dir://{tmp_path}/device-{number}") as device, pytest.raises(SelfTestError, match=words):
+            flash(device, bundle, root=forge.root())
+
+
+def test_stored_only_is_tried_by_the_device_itself(real, forge, tmp_path):
+    home = tmp_path / "device"
+    with connect(f"dir://{home}") as device:
+        found = flash(device, real(1), root=forge.root(), activate=False)
+    assert (found.active, found.state) == (False, "stored")
+    assert not (home / "models/tiny/current").exists()
+    answer = json.loads(agent(home, "activate", "tiny"))
+    assert answer["slot"] == found.slot
+    assert (home / "models/tiny/current/model/tiny.onnx").is_file()
+
+
+def test_a_bundle_from_a_memory_stick(real, root_file, tmp_path, capsys):
+    home = tmp_path / "device"
+    assert main(["flash", str(real(1)), "--to", f"dir://{home}", "--trust", str(root_file), "--mark-good", "--json"]) == 0
+    assert json.loads(agent(home, "install", str(real(2))))["active"]
+    assert main(["devices", f"dir://{home}", "--json"]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told[told.index("[") :])[0]["models"][0]["version"] == 2
+
+
+def test_a_refusal_is_one_line_with_a_hint_and_exit_code_2(real, tmp_path, capsys):
+    assert main(["flash", str(real(1)), "--to", f"dir://{tmp_path}/device"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"error: dir://{tmp_path}/device: this device trusts nobody yet",
+        "hint: hand it a root once: edgekit flash --trust ROOT.json",
+    ]
+
+
+def test_a_failed_self_test_is_exit_code_1(real, root_file, tmp_path, capsys):
+    assert main(["flash", str(real(1, off=9.0)), "--to", f"dir://{tmp_path}/device", "--trust", str(root_file)]) == 1
+    assert "fails its self-test on this device" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_bundle(tmp_path, capsys):
+    path = tmp_path / "x.edgekit"
+    path.write_bytes(b"hello" * 1000)
+    assert main(["flash", str(path), "--to", f"dir://{tmp_path}/device"]) == 2
+    assert "this is no bundle" in capsys.readouterr().err
+
+
+def test_a_folder_that_can_t_be_made(real, capsys):
+    assert main(["flash", str(real(1)), "--to", "dir:///proc/nowhere/device"]) == 3
+    assert "can't be written there" in capsys.readouterr().err
+
+
+def test_roll_back_needs_something_to_go_back_to(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}/device") as device:
+        flash(device, real(1), root=forge.root(), approve=True)
+        with pytest.raises(BundleError, match="no earlier good model"):
+            roll_back(device, "tiny")
