@@ -57,6 +57,10 @@ def _run(options: argparse.Namespace) -> Any:
         return serve.serve(home, sys.stdin.buffer, sys.stdout.buffer)
     if options.command == "status":
         return serve.status(home)
+    if options.command == "start":
+        from . import slots
+
+        return str(slots.start(home, options.what))
     disk.make_folder(home)
     with disk.alone(home / "lock"):
         return _change(options.command, home, options.what)
@@ -73,10 +77,9 @@ def _change(command: str, home: Path, what: str) -> Any:
     if command == "activate":
         return activate(Installer(home), what)
     model = Model.open(home, what)
-    if command == "start":
-        return str(model.path(model.start()))
     if command == "good":
-        return model.approve()
+        model.approve()
+        return None
     return str(model.path(model.back()))
 
 

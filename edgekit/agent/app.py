@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..runner import Runtime, load  # noqa: TID252 - the two travel together, under whatever name
-from . import disk, engine
+from . import disk, engine, slots
 from .refusal import Refused
-from .slots import Model
 
 
 class Application:
@@ -37,7 +36,7 @@ class Application:
             Refused: ``state``: there is none.
             RunnerError: it does not load.
         """
-        self.folder = self.home / "models" / self.name / "slots" / self._start()
+        self.folder = slots.start(self.home, self.name)
         self._good = False
         self.io = json.loads((self.folder / "io.json").read_text(encoding="utf-8"))
         labels = self.folder / "labels.txt"
@@ -61,23 +60,9 @@ class Application:
         if self._good or self.replaced():
             return self._good
         try:
-            with disk.alone(self.home / "lock"):
-                Model.open(self.home, self.name).approve()
+            with disk.alone(self.home / "lock", wait=0):
+                self._good = slots.Model.open(self.home, self.name).approve(self.folder.name)
         except Refused as problem:
             if problem.kind != "busy":
                 raise
-            return False
-        self._good = True
-        return True
-
-    def _start(self) -> str:
-        try:
-            with disk.alone(self.home / "lock"):
-                return Model.open(self.home, self.name).start()
-        except Refused as problem:
-            if problem.kind != "busy":
-                raise
-        slot = Model(self.home / "models" / self.name).current  # an update is at work: this start is not counted
-        if slot is None:
-            raise Refused("state", f"{self.name} has no current model", "flash one")
-        return slot
+        return self._good

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,21 +161,34 @@ def free(path: Path) -> int:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, *, wait: float = 5.0) -> Iterator[None]:
     """Hold a lock file; the system lets it go when the process ends in whatever way.
+
+    Args:
+        path: the lock file.
+        wait: seconds to wait for an application that marks its model good; an update takes longer.
 
     Raises:
         Refused: ``busy``: another agent is at work.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            raise Refused("busy", "another agent is at work on this device", "try again when it has ended") from problem
+        end = time.monotonic() + wait
+        while not _locked(handle):
+            if time.monotonic() >= end:
+                raise Refused("busy", "another agent is at work on this device", "try again when it has ended")
+            time.sleep(0.05)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def refusal(problem: OSError) -> Refused:

@@ -58,9 +58,8 @@ def collect(home: Path) -> None:
 
 def _key(builder: str, content: Mapping[str, Any]) -> str:
     """What decides an engine: the model, how it is built, TensorRT's version, and the device."""
-    said = subprocess.run([builder, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout.decode(
-        "utf-8", "replace"
-    )
+    done = subprocess.run([builder, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    said = done.stdout.decode("utf-8", "replace")
     version = _VERSION.search(said)
     parts = [
         content["files"][content["model"]]["sha256"],

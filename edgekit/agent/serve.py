@@ -168,7 +168,7 @@ def status(home: Path) -> dict[str, Any]:
         model = Model(path)
         try:
             current = model.current
-            state = model._read()
+            state = model.read_state()
             content = model.manifest(current).content if current else None
             runtime = content["runtime"] if content else None
         except (OSError, Refused) as problem:

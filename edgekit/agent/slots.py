@@ -72,7 +72,7 @@ class Model:
             disk.make_folder(model.slots)
         for place in (home, model.folder.parent, model.folder, model.slots, *model.slots.iterdir()):
             disk.guard(place)
-        model.state = model._read()
+        model.state = model.read_state()
         model._mend()
         return model
 
@@ -118,17 +118,25 @@ class Model:
         disk.relink(self.link, f"slots/{slot}")
         self.note("switched", slot=slot)
 
-    def approve(self) -> None:
-        """Take the current slot for good; nothing older is let in from now on."""
-        slot = self._needed()
+    def approve(self, slot: str | None = None) -> bool:
+        """Take the current slot for good; nothing older is let in from now on.
+
+        Args:
+            slot: the one that is meant; if another has become current meanwhile, nothing happens and False is returned.
+        """
+        current = self._needed()
+        if slot not in (None, current):
+            return False
+        slot = current
         found = self.manifest(slot)
         if self.state.good == slot:
             if self.state.trial is not None:
                 self.write(self.state._replace(trial=None, starts=0))
-            return
+            return True
         floor, digest = max((self.state.floor, self.state.floor_digest), (found.version, found.digest))
         self.write(State(good=slot, before=self.state.good, floor=floor, floor_digest=digest))
         self.note("good", slot=slot)
+        return True
 
     def start(self) -> str:
         """Count a start of the current slot and return the slot to use; one that has failed too often is given up first."""
@@ -215,7 +223,8 @@ class Model:
             raise Refused("state", f"{self.folder.name} has no current model", "flash one")
         return slot
 
-    def _read(self) -> State:
+    def read_state(self) -> State:
+        """What was remembered, as it stands on the disk; damaged is refused, missing is the beginning."""
         try:
             content = json.loads(disk.read_small(self.folder / "state.json"))
             del content["schema"]
@@ -238,3 +247,20 @@ class Model:
         trial = current if current != state.good else None
         if state.trial != trial:
             self.write(state._replace(trial=trial, starts=0))
+
+
+def start(home: Path, name: str) -> Path:
+    """Count a start of a model and return the folder to use; while an update is at work the start is not counted.
+
+    Raises:
+        Refused: ``state``: no such model.
+    """
+    try:
+        with disk.alone(home / "lock", wait=0):
+            model = Model.open(home, name)
+            return model.path(model.start())
+    except Refused as problem:
+        if problem.kind != "busy":
+            raise
+    model = Model(home / "models" / name)
+    return model.path(model._needed())

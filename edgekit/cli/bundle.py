@@ -51,6 +51,10 @@ def command(
     if unsigned:
         console().print(f"{place}: {made.name} {made.version}, not signed yet", soft_wrap=True)
         return
+    needed = folder.root()["signed"]["bundle"]["threshold"]
+    if len(signers) < needed:
+        console().print(f"{place}: signed by {len(signers)} of {needed}; edgekit keys sign {place} --key NAME adds more", soft_wrap=True)
+        return
     found = verify(place, folder.root())
     if json:
         print_json(found)

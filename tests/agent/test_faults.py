@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.agent import archive, canonical, disk, ed25519, serve, wire
+from edgekit.agent import archive, canonical, disk, ed25519, serve, slots, wire
 from edgekit.agent.refusal import Refused
 
 CHANGES = ("open", "write", "fsync", "rename", "replace", "symlink", "unlink", "mkdir", "rmdir")
@@ -351,5 +351,12 @@ def test_what_was_sent_before_a_cut_is_not_asked_for_again(device, forge):
 
 
 def test_two_agents_at_once_are_refused(device, forge):
-    with disk.alone(device.home / "lock"), pytest.raises(Refused, match="another agent is at work"):
-        device.flash(forge.bundle(1))
+    with disk.alone(device.home / "lock"):
+        with pytest.raises(Refused, match="another agent is at work"), disk.alone(device.home / "lock", wait=0.1):
+            pytest.fail("two at once")
+        with pytest.raises(Refused, match="no current model"):
+            slots.start(device.home, "toy")
+    device.flash(forge.bundle(1))
+    with disk.alone(device.home / "lock"):
+        assert slots.start(device.home, "toy").name.startswith("1-")
+    assert device.open().state.starts == 0

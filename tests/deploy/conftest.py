@@ -56,7 +56,7 @@ def real(forge: SimpleNamespace, tiny_onnx: bytes, tmp_path_factory: pytest.Temp
         host = {"architectures": [this_machine().architecture], "features": [], "memory_mb": None}
         told = {"model": "model/tiny.onnx", "target": host, "runtime": {"at_least": "1.0"}, **changes}
         path = folder / f"{name}-{version}-{off}-{len(extra)}.edgekit"
-        path.write_bytes(forge.bundle(version, files=files, name=name, **told))
+        path.write_bytes(forge.pack(forge.manifest(files, version=version, name=name, **told), files, [forge.ALICE]))
         return path
 
     return make

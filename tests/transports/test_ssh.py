@@ -147,5 +147,5 @@ def test_a_device_that_is_off_is_part_of_the_answer(server, tmp_path):
 
 def test_a_device_without_python(server, tmp_path):
     url = server.url(tmp_path / "device").replace(sys.executable, "/nowhere/python3")
-    with pytest.raises(DeviceError, match="not found"):
+    with pytest.raises(DeviceError, match="it has no python3"):
         connect(url).ask("probe")

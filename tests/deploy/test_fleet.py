@@ -1,0 +1,112 @@
+"""Roll-outs: decided as batches, stopped by what is wrong with the model, not by what is wrong with a device."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.cli.main import main
+from edgekit.core.errors import SelfTestError, TargetError
+from edgekit.deploy.connection import connect
+from edgekit.deploy.flash import flash
+from edgekit.deploy.fleet import Entry, Inventory, Rollout, await_good, plan_batches, read_inventory, roll_out
+
+
+def devices(count):
+    return [Entry(name=f"d{number}", url=f"dir:///x/{number}") for number in range(count)]
+
+
+def test_canaries_come_first_then_batches():
+    fleet = devices(8)
+    fleet[5] = fleet[5].model_copy(update={"canary": True})
+    batches = plan_batches(fleet, Rollout(batch=3))
+    assert [[device.name for device in batch] for batch in batches] == [["d5"], ["d0", "d1", "d2"], ["d3", "d4", "d6"], ["d7"]]
+    assert [len(batch) for batch in plan_batches(devices(8), Rollout(canary=2, batch=4))] == [2, 4, 2]
+    assert [len(batch) for batch in plan_batches(devices(2), Rollout(canary=5))] == [2]
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """Five folders as devices; the third is a file, which no agent can live in."""
+    (tmp_path / "d2").write_text("in the way")
+    urls = [f"dir://{tmp_path}/d{number}" for number in range(5)]
+    return Inventory(devices=tuple(Entry(name=url[-2:], url=url) for url in urls), rollout=Rollout(batch=2, parallel=2))
+
+
+def test_a_good_model_reaches_all_that_can_be_reached(real, forge, fleet):
+    heard = []
+    found = roll_out(real(1), fleet, root=forge.root(), told=lambda outcome: heard.append(outcome.device))
+    assert [device.outcome for device in found.devices] == ["updated", "updated", "unreachable", "updated", "updated"]
+    assert (found.stopped, found.exit_code, sorted(heard)) == (None, 1, ["d0", "d1", "d2", "d3", "d4"])
+    again = roll_out(real(1), fleet, root=forge.root())
+    assert [device.outcome for device in again.devices] == ["already", "already", "unreachable", "already", "already"]
+
+
+def test_a_bad_model_stops_after_the_canary(real, forge, fleet, tmp_path):
+    roll_out(real(1), fleet, root=forge.root(), approve=True)
+    found = roll_out(real(2, off=4.0), fleet, root=forge.root())
+    assert [device.outcome for device in found.devices] == ["failed", "not tried", "not tried", "not tried", "not tried"]
+    assert "1 failed by batch 0, 0 may" in found.stopped
+    for number in (0, 1, 3, 4):
+        assert (tmp_path / f"d{number}/models/tiny/current").readlink().name.startswith("1-")
+
+
+def test_as_many_may_fail_as_allowed(real, forge, fleet):
+    fleet = fleet.model_copy(update={"rollout": Rollout(batch=2, max_failures=2)})
+    found = roll_out(real(2, off=4.0), fleet, root=forge.root())
+    assert [device.outcome for device in found.devices] == ["failed", "failed", "unreachable", "failed", "failed"]
+    assert [device.batch for device in found.devices] == [0, 1, 1, 2, 2]
+
+
+def test_a_first_batch_that_nobody_answers_proves_nothing(real, forge, tmp_path):
+    (tmp_path / "off").write_text("x")
+    entries = [Entry(name="off", url=f"dir://{tmp_path}/off"), Entry(name="on", url=f"dir://{tmp_path}/on")]
+    found = roll_out(real(1), Inventory(devices=entries), root=forge.root())
+    assert found.stopped == "no device of the first batch could be reached"
+    assert [device.outcome for device in found.devices] == ["unreachable", "not tried"]
+
+
+def test_a_model_that_no_application_marks_good_goes_back(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}/d") as device:
+        first = flash(device, real(1), root=forge.root(), approve=True)
+        second = flash(device, real(2))
+        with pytest.raises(SelfTestError, match=f"did not mark {second.slot} good within 0.2 s; it is back at {first.slot}"):
+            await_good(device, "tiny", second.slot, 0.2)
+        assert device.ask("status")["models"]["tiny"]["current"] == first.slot
+
+
+def test_an_inventory_names_devices_in_short_or_in_full(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text("schema: 1\ndevices:\n  - ssh://pi@a\n  - {name: b, url: ssh://pi@b, canary: true}\nrollout: {batch: 10}\n")
+    found = read_inventory(path)
+    assert [(device.name, device.canary) for device in found.devices] == [("ssh://pi@a", False), ("b", True)]
+    assert found.rollout.batch == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schema: 1\ndevices: []\n", "devices"),
+        ("schema: 1\ndevices: [ssh://a, ssh://a]\n", "stands twice"),
+        ("schema: 1\ndevices: [{name: a, url: x, canari: true}]\n", "unknown key"),
+        ("devices: 3\n", "devices"),
+    ],
+)
+def test_bad_inventories(tmp_path, text, words):
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text)
+    with pytest.raises(TargetError, match=words):
+        read_inventory(path)
+
+
+def test_one_device_or_a_fleet(real, capsys):
+    assert main(["flash", str(real(1))]) == 2
+    assert "flash to one device or to a fleet" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_table_and_the_exit_code_tells(real, root_file, tmp_path, capsys):
+    path = tmp_path / "fleet.yaml"
+    path.write_text(f"schema: 1\ndevices:\n  - dir://{tmp_path}/a\n  - dir://{tmp_path}/b\n")
+    assert main(["flash", str(real(1)), "--inventory", str(path), "--trust", str(root_file), "--mark-good"]) == 0
+    told = capsys.readouterr()
+    assert "2 of 2 devices have tiny-1-0.0-3.edgekit; every device had its turn" in told.out
+    assert told.err.count("updated") == 2
