@@ -30,7 +30,8 @@ def test_the_current_model_is_measured_with_real_inputs_and_labels(device, tmp_p
     labels[0] = (labels[0] + 1) % 3
     np.savez(tmp_path / "set.npz", x=images, y=np.array(labels))
     (tmp_path / "set.yaml").write_text(
-        "schema: 1\nname: set\nread: {use: npz, path: set.npz, inputs: {image: x}, labels: y}\nclasses: [a, b, c]\npreprocess: {layout: nchw}\n"
+        "schema: 1\nname: set\nread: {use: npz, path: set.npz, inputs: {image: x}, labels: y}\nclasses: [a, b, c]\n"
+        "preprocess: {layout: nchw}\n"
     )
     words = ["benchmark", "--to", device, "--data", str(tmp_path / "set.yaml"), "--task", "image_classification", "--rounds", "3", "--json"]
     assert main(words) == 0
