@@ -41,9 +41,11 @@ IMPORT_SECONDS = 120
 TROUBLEMAKERS = {"torchvision": "while it is broken, models of transformers fail to import"}
 """Packages that edgekit does not need, and that break others when they don't import."""
 TOOLS = {
-    "qemu-aarch64-static": "emulates Arm boards, for accuracy",
-    "qemu-x86_64-static": "emulates older x86, for accuracy without VNNI",
+    "qemu-aarch64-static": ("emulates Arm boards, for accuracy", "qemu-user-static"),
+    "qemu-x86_64-static": ("emulates older x86, for accuracy without VNNI", "qemu-user-static"),
+    "ssh": ("reaches devices", "openssh-client"),
 }
+"""What each program is for, and the Debian package that has it."""
 
 
 class Check(Schema):
@@ -254,9 +256,9 @@ def check_cpu() -> Iterator[Check]:
 
 def check_tools() -> Iterator[Check]:
     """Programs that edgekit uses when they are there."""
-    for name, purpose in TOOLS.items():
+    for name, (purpose, package) in TOOLS.items():
         place = shutil.which(name)
-        fix = "" if place else "apt-get install qemu-user-static"
+        fix = "" if place else f"apt-get install {package}"
         yield Check(group="tool", name=name, state="ok" if place else "absent", found=place or purpose, needed=False, fix=fix)
 
 

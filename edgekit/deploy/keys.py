@@ -173,7 +173,7 @@ class KeyFolder:
         """Decide the next root; keys that the last one had and this one has not are revoked for good.
 
         Raises:
-            InputError: a threshold that the keys can't reach, an unknown key, or no such day.
+            InputError: a threshold that the keys can't reach, an unknown or revoked key, or no such day.
         """
         for role, names, threshold in (("root", root_keys, root_threshold), ("bundle", bundle_keys, bundle_threshold)):
             if not 1 <= threshold <= len(set(names)):
@@ -204,6 +204,9 @@ class KeyFolder:
         publics = {name: self.public(name) for name in {*root_keys, *bundle_keys}}
         ids = {name: trust.key_id(public) for name, public in publics.items()}
         last = chain[-1]["signed"] if (chain := self.chain()) else None
+        gone = [name for name, key in ids.items() if last and key in last["revoked"]]
+        if gone:
+            raise InputError(f"key {gone[0]!r} is revoked, and stays so", hint="make a new one: edgekit keys new NAME")
         revoked = sorted({*last["revoked"], *last["keys"]} - set(ids.values())) if last else []
         return {
             "type": "edgekit-root",

@@ -21,7 +21,8 @@ from edgekit.deploy.connection import connect
 from edgekit.deploy.devices import look
 
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
-pytestmark = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="needs OpenSSH's server and client")
+HERE = SSHD is not None and shutil.which("ssh") is not None
+pytestmark = pytest.mark.skipif(not HERE and "CI" not in os.environ, reason="needs OpenSSH's server and client")
 
 
 def make_key(path: Path) -> Path:
