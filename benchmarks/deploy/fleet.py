@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -42,8 +43,13 @@ def measure(device: Server, run: Path, work: Path) -> dict[str, Any]:
 def told(outcome: FleetOutcome) -> dict[str, Any]:
     """Counts, and what went wrong where."""
     return {
-        "stopped": outcome.stopped,
+        "stopped": outcome.stopped and plain(outcome.stopped),
         "outcomes": dict(Counter(device.outcome for device in outcome.devices)),
         "by_batch": {str(n): dict(Counter(d.outcome for d in outcome.devices if d.batch == n)) for n in {d.batch for d in outcome.devices}},
-        "reasons": {device.device: device.reason for device in outcome.devices if device.reason},
+        "reasons": {device.device: plain(device.reason) for device in outcome.devices if device.reason},
     }
+
+
+def plain(reason: str) -> str:
+    """A reason without URLs and folders that are others in each run."""
+    return re.sub(r"ssh://\S+: ", "", re.sub(r"/home/\S+/fleet-[0-9]+/|\.[0-9]+(?=:)", "", reason))

@@ -80,7 +80,7 @@ def _user() -> Path:
     try:
         return Path(pwd.getpwnam(USER).pw_dir)
     except KeyError:
-        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", USER], check=True)
+        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", USER], check=True)
         return Path(pwd.getpwnam(USER).pw_dir)
 
 

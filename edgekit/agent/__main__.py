@@ -68,14 +68,13 @@ def _run(options: argparse.Namespace) -> Any:
 
 def _change(command: str, home: Path, what: str) -> Any:
     from .install import Installer, install_file
-    from .serve import activate
     from .slots import Model
 
     if command == "install":
         with Path(what).open("rb") as source:
             return install_file(Installer(home), source)
     if command == "activate":
-        return activate(Installer(home), what)
+        return Installer(home).activate_stored(what)
     model = Model.open(home, what)
     if command == "good":
         model.approve()

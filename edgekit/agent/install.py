@@ -77,8 +77,12 @@ class Installer:
             disk.make_folder(self.home)
             disk.replace(self.home / "root.json", canonical.encode(newest))
 
-    def offer(self, envelope: archive.Envelope) -> Offer:
-        """Decide about a bundle from its front alone.
+    def admit(self, envelope: archive.Envelope, *, here: bool = True) -> manifest.Manifest:
+        """Check a bundle's front: shape, signatures, expiry, and whether it is for this device.
+
+        Args:
+            envelope: the front.
+            here: False where this is not the device, but a machine that prepares its disk.
 
         Raises:
             Refused: why it is not let in.
@@ -100,7 +104,17 @@ class Installer:
                 "target", f"{label} needs an agent of version {found.content['agent']}, this is {VERSION}", "flash with a newer edgekit"
             )
         trust.not_expired(found.content["expires"], today(), label, "make the bundle again with a later --expires")
-        fit.check(found.content, self._probe(self.home))
+        if here:
+            fit.check(found.content, self._probe(self.home))
+        return found
+
+    def offer(self, envelope: archive.Envelope, *, here: bool = True) -> Offer:
+        """Decide about a bundle from its front alone; as :meth:`admit`, and neither older than what was good nor larger than the disk.
+
+        Raises:
+            Refused: why it is not let in.
+        """
+        found = self.admit(envelope, here=here)
         model = Model.open(self.home, found.name, make=True)
         _not_older(found, model)
         if model.current == found.slot and model.intact(found.slot):
@@ -193,6 +207,23 @@ class Installer:
         else:
             model.switch(slot)
         return {"slot": slot, "already": False, "active": True, "selftest": found, "engine": runs}
+
+    def activate_stored(self, name: str) -> dict[str, Any]:
+        """Check, test and switch to the newest slot that was stored and not tried, on the first start of a disk prepared elsewhere.
+
+        Raises:
+            Refused: ``state``: there is none, or it is damaged; otherwise as :meth:`offer` and :meth:`activate`.
+        """
+        model = Model.open(self.home, name)
+        waiting = [slot for slot in model.stored() if slot not in (model.current, model.state.good, model.state.before)]
+        if not waiting:
+            raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle first")
+        slot = max(waiting, key=lambda slot: int(slot.partition("-")[0]))
+        found = self.admit(archive.Envelope(*(disk.read_small(model.path(slot) / part) for part in archive.ENVELOPE)))
+        _not_older(found, model)
+        if found.name != name or not model.intact(slot):
+            raise Refused("state", f"slot {slot} is damaged", "flash the bundle again")
+        return self.activate(model, slot)
 
     def _assemble(self, offer: Offer) -> None:
         model, found = offer.model, offer.manifest

@@ -97,7 +97,7 @@ class Service:
 
     def _receive_offer(self, header: dict[str, Any]) -> Answer:
         envelope = archive.Envelope(*(header[name].encode("ascii") for name in ("manifest", "roots", "signatures")))
-        self._offer = self._installer.offer(envelope)
+        self._offer = self._installer.offer(envelope, here=header["here"])
         have = {sha256: self._installer.received(sha256) for sha256 in self._offer.missing}
         return {"missing": have, "done": self._offer.done, "slot": self._offer.manifest.slot}
 
@@ -127,7 +127,7 @@ class Service:
         return {**found, "models": status(self._home)}
 
     def _activate(self, header: dict[str, Any]) -> Answer:
-        return activate(self._installer, header["name"])
+        return self._installer.activate_stored(header["name"])
 
     def _approve(self, header: dict[str, Any]) -> Answer:
         model = Model.open(self._home, header["name"])
@@ -145,19 +145,6 @@ class Service:
         if self._offer is None:
             raise Refused("format", "nothing was offered", "offer a bundle first")
         return self._offer
-
-
-def activate(installer: Installer, name: str) -> Answer:
-    """Test and switch to the newest slot that was stored and has not been tried.
-
-    Raises:
-        Refused: ``state``: there is none; ``selftest``: it failed.
-    """
-    model = Model.open(installer.home, name)
-    waiting = [slot for slot in model.stored() if slot not in (model.current, model.state.good, model.state.before)]
-    if not waiting:
-        raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle first")
-    return installer.activate(model, max(waiting, key=lambda slot: int(slot.partition("-")[0])))
 
 
 def status(home: Path) -> dict[str, Any]:

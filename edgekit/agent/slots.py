@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,8 @@ class Model:
         Raises:
             Refused: ``state`` when there is no such model or its state is damaged, ``unsafe`` for folders that others may write.
         """
+        if not re.fullmatch(manifest.NAME, name):
+            raise Refused("state", f"{name!r} is no name of a model", "lower-case letters, digits and dashes")
         model = cls(home / "models" / name)
         if not model.slots.is_dir():
             if not make:

@@ -52,7 +52,7 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
         if root is not None:
             device.ask("trust", root=root)
         front = opened.envelope
-        offered = device.ask("offer", **{name: getattr(front, name).decode("ascii") for name in front._fields})
+        offered = device.ask("offer", here=activate, **{name: getattr(front, name).decode("ascii") for name in front._fields})
         if not offered["done"]:
             _send(device, opened, offered["missing"])
         sent, transferred = device.sent + sum(map(len, front)), time.perf_counter()

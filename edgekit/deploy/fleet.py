@@ -135,11 +135,19 @@ def roll_out(
         with ThreadPoolExecutor(rollout.parallel) as pool:
             found = list(pool.map(one, batch))
         done += found
-        stopped = _verdict(number, found, done, rollout)
+        stopped = verdict(number, found, done, rollout)
     return FleetOutcome(bundle=bundle.name, stopped=stopped, devices=tuple(done))
 
 
-def _verdict(number: int, batch: Sequence[DeviceOutcome], done: Sequence[DeviceOutcome], rollout: Rollout) -> str | None:
+def verdict(number: int, batch: Sequence[DeviceOutcome], done: Sequence[DeviceOutcome], rollout: Rollout) -> str | None:
+    """Why a roll-out stops after a batch; None to go on.
+
+    Args:
+        number: the batch's.
+        batch: its devices.
+        done: all devices that have had their turn.
+        rollout: how many may fail.
+    """
     bad = [device for device in done if device.outcome in ("refused", "failed")]
     if len(bad) > rollout.max_failures:
         return f"{len(bad)} failed by batch {number}, {rollout.max_failures} may: {bad[-1].reason}"

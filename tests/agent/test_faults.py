@@ -312,7 +312,7 @@ def conversation(data: bytes) -> tuple[bytes, list[int]]:
         wire.send(sink, header, body)
         ends.append(sink.tell())
 
-    say({"command": "offer", **{name: getattr(front, name).decode() for name in front._fields}})
+    say({"command": "offer", "here": True, **{name: getattr(front, name).decode() for name in front._fields}})
     for path, chunks in archive.read_files(source, files):
         content = b"".join(chunks)
         say({"command": "file", "sha256": files[path]["sha256"], "size": len(content)})

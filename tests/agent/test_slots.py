@@ -129,6 +129,12 @@ def test_a_damaged_state_is_told_and_the_current_model_stays(device, forge):
     assert device.serves() == 1
 
 
+@pytest.mark.parametrize("name", ["../toy", "/etc", "", ".", "a/b", "TOY"])
+def test_names_that_lead_elsewhere(device, name):
+    with pytest.raises(Refused, match="is no name of a model"):
+        device.open(name)
+
+
 def test_a_model_that_is_not_there(device):
     with pytest.raises(Refused, match="no model 'other'"):
         device.open("other")

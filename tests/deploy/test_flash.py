@@ -96,6 +96,23 @@ def test_stored_only_is_tried_by_the_device_itself(real, forge, tmp_path):
     assert (home / "models/tiny/current/model/tiny.onnx").is_file()
 
 
+def test_a_disk_prepared_elsewhere_is_checked_by_the_device_itself(real, forge, tmp_path):
+    """The host stores what is for another CPU; the device (here: not that CPU) refuses it, and refuses what was changed in between."""
+    home = tmp_path / "device"
+    other = {"architectures": ["riscv64"], "features": [], "memory_mb": None}
+    with connect(f"dir://{home}") as device:
+        with pytest.raises(BundleError, match="it is for riscv64"):
+            flash(device, real(1, name="other", target=other), root=forge.root())
+        assert flash(device, real(1, name="other", target=other), activate=False).state == "stored"
+        stored = flash(device, real(1), activate=False)
+    with connect(f"dir://{home}") as device, pytest.raises(BundleError, match="it is for riscv64"):
+        device.ask("activate", name="other")
+    (home / f"models/tiny/slots/{stored.slot}/io.json").write_text("{ }")
+    with connect(f"dir://{home}") as device, pytest.raises(BundleError, match="is damaged"):
+        device.ask("activate", name="tiny")
+    assert not (home / "models/tiny/current").exists()
+
+
 def test_a_bundle_from_a_memory_stick(real, root_file, tmp_path, capsys):
     home = tmp_path / "device"
     assert main(["flash", str(real(1)), "--to", f"dir://{home}", "--trust", str(root_file), "--mark-good", "--json"]) == 0
