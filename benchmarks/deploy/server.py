@@ -53,13 +53,11 @@ def server(work: Path) -> Iterator[Server]:
     home = _user()
     for name in ("host", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name)], check=True)
-    (home / ".ssh").mkdir(exist_ok=True)
-    shutil.copyfile(work / "key.pub", home / ".ssh/authorized_keys")
-    subprocess.run(["chown", "-R", f"{USER}:", str(home)], check=True)
     port = free_port()
     Path("/run/sshd").mkdir(exist_ok=True)
     settings = {"Port": port, "ListenAddress": "127.0.0.1", "HostKey": work / "host", "PidFile": work / "pid", "UsePAM": "no"}
     settings |= {"PasswordAuthentication": "no", "AllowUsers": USER, "MaxStartups": 100, "Subsystem": "sftp internal-sftp"}
+    settings |= {"AuthorizedKeysFile": work / "key.pub", "StrictModes": "no"}
     (work / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     words = (work / "host.pub").read_text().split()[:2]
     (work / "known_hosts").write_text(f"127.0.0.1,[127.0.0.1]:* {' '.join(words)}\n")
