@@ -19,7 +19,7 @@ def show_flashed(found: Flashed) -> None:
     if found.already:
         out.print(f"{found.device}: {name} is current already ({found.state})", soft_wrap=True)
         return
-    sent = f"{size(found.bytes_sent)} of {size(found.bytes_total)} sent in {found.transfer_seconds:.2f} s"
+    sent = f"{size(found.bytes_sent)} of {size(found.bytes_total)} sent"
     if not found.active:
         out.print(
             f"{found.device}: {name} is stored ({sent}); agent.pyz activate {found.name} on the device tests and switches", soft_wrap=True
