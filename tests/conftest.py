@@ -16,6 +16,7 @@ import pytest
 from edgekit.core.resources import data_root
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for work leave the cores to the other test processes
+os.environ.pop("COLUMNS", None)  # of the test runner's own terminal
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody answers there: no test asks a hub, whichever test imports its library first
 
 TINY_ARCH = '''

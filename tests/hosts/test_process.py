@@ -108,8 +108,8 @@ def test_an_interrupt_reaps_the_process(opened: Callable[..., ProcessSession], t
 
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
             session.time(tiny.batch(1), seconds=60, at_least=1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
