@@ -59,7 +59,7 @@ def script(transport: Transport, command: str = "serve", *, announce: bool = Tru
 
 
 class Connection:
-    """An agent that answers; sent bytes are counted.
+    """An agent that answers; ``sent`` counts bytes since the last flash, the agent itself included.
 
     Args:
         transport: the way to it.

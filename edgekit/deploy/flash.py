@@ -56,6 +56,7 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
         if not offered["done"]:
             _send(device, opened, offered["missing"])
         sent, transferred = device.sent + sum(map(len, front)), time.perf_counter()
+        device.sent = 0
         found = device.ask("finish", activate=activate, approve=approve)
         manifest = opened.manifest
     return Flashed(

@@ -44,6 +44,13 @@ def test_flash_run_flash_again_and_roll_back(real, forge, tmp_path):
     assert agent(home, "start", "tiny").endswith(first.slot)
 
 
+def test_bytes_are_counted_for_each_flash_of_a_connection(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}/device") as device:
+        large = flash(device, real(1, extra=b"{}" * 20_000), root=forge.root(), activate=False)
+        small = flash(device, real(1, name="other"), activate=False)
+    assert large.bytes_sent > 40_000 > 10_000 > small.bytes_sent
+
+
 def test_a_model_that_passes_here_and_fails_there_never_becomes_current(real, forge, tmp_path):
     """The expected outputs are those of this machine's own model; the device computes others."""
     url = f"dir://{tmp_path}/device"
