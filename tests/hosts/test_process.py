@@ -106,11 +106,14 @@ def test_an_interrupt_reaps_the_process(opened: Callable[..., ProcessSession], t
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    def interrupted() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        session.time(tiny.batch(1), seconds=60, at_least=1)
+
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-            session.time(tiny.batch(1), seconds=60, at_least=1)
+            interrupted()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
