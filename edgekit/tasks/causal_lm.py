@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from edgekit.algorithms.scores import finite, pick, softened_divergence
+from edgekit.algorithms.sequences import IGNORED, places
 from edgekit.core.artifacts import Batch
 from edgekit.core.errors import DataError
 from edgekit.core.plugin import Task
@@ -17,8 +18,6 @@ from edgekit.core.plugin import Task
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100
-"""Label of a place that is not predicted, as in Transformers."""
 LOSS, TOKENS, HITS, DECISIONS = range(4)
 
 
@@ -44,7 +43,7 @@ class CausalLm(Task):
         import torch
 
         scores = outputs[pick(outputs, self.output)]
-        truth = torch.from_numpy(_tokens(labels, tuple(scores.shape))).to(scores.device)
+        truth = torch.from_numpy(places(labels, tuple(scores.shape))).to(scores.device)
         return torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), truth[:, 1:].flatten(), ignore_index=IGNORED)
 
     def imitation(self, outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor], temperature: float) -> torch.Tensor:
@@ -66,7 +65,7 @@ class CausalLm(Task):
                 f"output {name!r} is {list(scores.shape)}, a language model gives [{len(labels)}, length, vocabulary]",
                 hint="choose another output or task; task: generic compares any outputs",
             )
-        truth = _tokens(labels, scores.shape)[:, 1:]
+        truth = places(labels, scores.shape)[:, 1:]
         return np.array([_of_text(finite(one[:-1], name), wanted) for one, wanted in zip(scores, truth, strict=True)], np.float64)
 
     def metrics(self, observations: np.ndarray) -> dict[str, float]:
@@ -102,23 +101,3 @@ def _of_text(scores: np.ndarray, wanted: np.ndarray) -> tuple[float, float, floa
     chosen = scores.argmax(axis=1)
     loss = -logs[np.arange(len(wanted)), wanted].sum()
     return float(loss), float(len(wanted)), float((chosen == wanted).sum()), float(zlib.crc32(chosen.astype(np.int64).tobytes()))
-
-
-def _tokens(labels: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Labels as int64 [N, L].
-
-    Raises:
-        DataError: no tokens, another length than the scores', or a token beyond the vocabulary.
-    """
-    for label in labels:
-        if not isinstance(label, np.ndarray) or label.shape != (shape[1],):
-            said = "none" if label is None else f"{label!r:.60}"
-            raise DataError(
-                f"a text's labels are its tokens [{shape[1]}], this one has {said}",
-                hint=f"name token numbers in 'labels', {IGNORED} for padding",
-            )
-    tokens = np.stack([label.astype(np.int64) for label in labels])
-    known = tokens[tokens != IGNORED]
-    if known.size and not 0 <= known.min() <= known.max() < shape[2]:
-        raise DataError(f"token {int(known.max())} is beyond the model's {shape[2]}", hint="is this set meant for this model?")
-    return tokens

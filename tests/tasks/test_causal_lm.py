@@ -64,8 +64,8 @@ def test_loss_is_the_same_mean_and_imitation_vanishes_for_equals() -> None:
     [
         (OUTPUT, [None, None], "has none"),
         (OUTPUT, [3, 1], "has 3"),
-        (OUTPUT, [np.array([1, 2, 0]), np.array([1, 2, 0])], "tokens \\[4\\]"),
-        (OUTPUT, [np.array([1, 9, 0, 1]), LABELS[1]], "token 9 is beyond the model's 4"),
+        (OUTPUT, [np.array([1, 2, 0]), np.array([1, 2, 0])], "one number a token \\[4\\]"),
+        (OUTPUT, [np.array([1, 9, 0, 1]), LABELS[1]], "label 9 is beyond the model's 4"),
         ({"logits": np.zeros((2, 4))}, LABELS, "a language model gives"),
     ],
 )
