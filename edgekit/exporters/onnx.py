@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from edgekit.core.modules import ExampleCall
     from edgekit.core.plugin import Context
 
+_OUTPUT = "edgekit_output_"
+"""Names of outputs while a graph is captured."""
 FIRST_CAPTURED_OPSET = 18
 """The graph-capturing exporter writes this opset and newer ones; older ones come from the tracing exporter."""
 EXTERNAL_DATA_FROM = 1_900_000_000
@@ -90,7 +92,7 @@ class Onnx(Exporter):
                     dynamo=True,
                     opset_version=self.opset,
                     input_names=list(call.names),
-                    output_names=list(call.outputs),
+                    output_names=[f"{_OUTPUT}{index}" for index in range(len(call.outputs))],
                     dynamic_shapes=call.dims(),
                     verbose=False,
                 )
@@ -99,6 +101,7 @@ class Onnx(Exporter):
         if program is None:
             raise ExportError("ONNX can't carry this model: the exporter returned nothing", hint=_HINT)
         model: onnx.ModelProto = program.model_proto
+        name_outputs(model.graph, list(call.outputs))
         return model
 
     def _traced(self, module: torch.nn.Module, call: ExampleCall) -> onnx.ModelProto:
@@ -166,6 +169,25 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         name = module or _scoped(scopes, node.op_type)
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Give the outputs their names; a value inside that bears one of them already (``embedding``, after its operator) gives way."""
+    made = {value for node in graph.node for value in node.output} | {tensor.name for tensor in graph.initializer}
+    new = {f"{_OUTPUT}{index}": name for index, name in enumerate(names)}
+    new |= {name: f"{name}/inside" for name in names if name in made}
+
+    def rename(part: onnx.GraphProto) -> None:
+        for node in part.node:
+            node.input[:] = [new.get(value, value) for value in node.input]
+            node.output[:] = [new.get(value, value) for value in node.output]
+            for attribute in node.attribute:
+                for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                    rename(inner)
+        for entry in (*part.initializer, *part.value_info, *part.output):
+            entry.name = new.get(entry.name, entry.name)
+
+    rename(graph)
 
 
 def _scoped(scopes: str, operator: str) -> str:

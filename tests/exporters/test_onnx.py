@@ -75,6 +75,23 @@ def test_unsupported_operator_is_named(tmp_path: Path) -> None:
         export(checkpoint, tmp_path / "out", {"x": np.eye(4, dtype=np.float32)[None]})
 
 
+def test_an_output_may_bear_the_name_of_a_value_inside(tmp_path: Path) -> None:
+    class Lookup(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(10, 4)
+
+        def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"embedding": self.table(ids).sum(1) * 2}
+
+    module = Lookup().eval()
+    ids = np.array([[1, 2, 3]])
+    made = create(Exporter, "onnx", "exporters").write(module, tmp_path, Context(example={"ids": ids}))
+    session = onnxruntime.InferenceSession(made.model)
+    (found,) = session.run(["embedding"], {"ids": ids})
+    np.testing.assert_allclose(found, module(torch.from_numpy(ids))["embedding"].detach().numpy(), atol=1e-6)
+
+
 def test_ready_graph_passes_through_unchanged(checkpoint: Checkpoint, tmp_path: Path) -> None:
     made = export(checkpoint, tmp_path / "a")
     (tmp_path / "g").mkdir()
