@@ -188,7 +188,7 @@ def version_of(distribution: str) -> str:
 def first_line(problem: BaseException | str) -> str:
     """What an exception says, cut to one line."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("Exception from src/", "Check '"))] or lines  # OpenVINO's own places
+    lines = [line for line in lines if not line.startswith(("Exception from src/", "Check '"))] or lines[-1:]  # OpenVINO's own places
     if not lines or isinstance(problem, KeyError):
         return " ".join([type(problem).__name__, *lines[:1]])
     return lines[0][:300]

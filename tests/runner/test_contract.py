@@ -9,6 +9,7 @@ import pytest
 
 import edgekit.runner
 from edgekit.runner import RunnerError, load, memory, runtime_class, runtime_names
+from edgekit.runner.contract import first_line
 
 HOME = Path(edgekit.runner.__file__).parent
 
@@ -107,3 +108,9 @@ def test_every_runtime_has_the_same_shape() -> None:
 def test_syntax_is_that_of_python_3_9() -> None:
     for path in HOME.rglob("*.py"):
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_of_nothing_but_places_the_innermost_is_told() -> None:
+    said = "Exception from src/inference/core.cpp:117:\nException from src/plugin.cpp:58:\nCheck 'rank == 2' failed at src/node.cpp:20:\n"
+    assert first_line(said) == "Check 'rank == 2' failed at src/node.cpp:20:"
+    assert first_line(said + "the rank is 3\n") == "the rank is 3"
