@@ -82,7 +82,7 @@ def plan_candidates(
     found: list[Candidate] = []
     for target, measured in zip(targets, measurable, strict=True):
         backends = _backends(recipe, target, reachable, all_of_them=measured)
-        made = [c for backend in backends for c in _of_backend(recipe, target, backend, task)]
+        made = [c for backend in backends for c in _of_backend(recipe, target, backend, task, here=measured)]
         if recipe.precisions and not any(c.wanted for c in made):
             wish = ", ".join(recipe.precisions)
             offered = sorted({p for b in backends for p in b.precisions})
@@ -122,8 +122,8 @@ def _backends(recipe: Recipe, target: Target, reachable: Sequence[str], *, all_o
     return [next(b for b in fitting if b.format == name) for name in recipe.formats] or fitting[:1]
 
 
-def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task) -> list[Candidate]:
-    wishes = recipe.precisions or _worth_trying(backend)
+def _of_backend(recipe: Recipe, target: Target, backend: Backend, task: Task, *, here: bool) -> list[Candidate]:
+    wishes = recipe.precisions or _worth_trying(backend, here=here)
     passed = bool(recipe.passes)
     found = [Candidate(target, backend, FLOAT, None, "f32", passed=False, wanted=not recipe.precisions or FLOAT in wishes)]
     for wish in wishes:
@@ -149,10 +149,10 @@ def _int8(task: Task, backend: Backend) -> str:
     return "int8-dynamic" if backend.format in task.dynamic_int8 else "int8-static"
 
 
-def _worth_trying(backend: Backend) -> tuple[str, ...]:
-    """Precisions that may pay on a backend; fp16 where int8 is not to be had."""
+def _worth_trying(backend: Backend, *, here: bool) -> tuple[str, ...]:
+    """Precisions that may pay on a backend; fp16 where int8 is not to be had, and bf16 where the target's own CPU is here to compute it."""
     wishes = [FLOAT]
-    wishes += [p for p in ("bf16", "int8") if p in backend.precisions]
+    wishes += [p for p in (*(EXECUTION_ONLY if here else ()), "int8") if p in backend.precisions]
     if "int8" not in backend.precisions and "fp16" in backend.precisions:
         wishes.append("fp16")
     return tuple(wishes)

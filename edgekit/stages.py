@@ -18,7 +18,7 @@ from edgekit import assembly
 from edgekit.core import digest
 from edgekit.core.artifacts import Artifact, Batch, Checkpoint, Step, misfit
 from edgekit.core.errors import DataError, RecipeError
-from edgekit.core.machine import this_machine
+from edgekit.core.machine import kernel_features, this_machine
 from edgekit.core.modules import load_module, save_improved
 from edgekit.core.parts import Parts
 from edgekit.core.plugin import Context, Exporter, Pass, Plugin, Quantizer, RuntimeSettings, Source, Task
@@ -198,7 +198,8 @@ class Stages:
             with open_session(model.model, runtime, settings, fresh=False) as session:
                 accuracy.observe(session, data, self._task, out, original=original, progress=self.progress)
 
-        options = {"runtime": runtime, **asdict(settings), "task": qualified(self._task), **_options(self._task)}
+        kernels = sorted(kernel_features(this_machine().features))
+        options = {"runtime": runtime, **asdict(settings), "kernels": kernels, "task": qualified(self._task), **_options(self._task)}
         inputs = {
             "model": model.digest,
             "data": _digest(data),

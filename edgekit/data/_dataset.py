@@ -27,7 +27,7 @@ from edgekit.data._tokenize import Encoder, Tokenize, open_tokenizer, tokenizer_
 
 SEQUENCE = "sequence"
 """Symbol of the axis of tokens."""
-BLOCK_BYTES = 1 << 27
+BLOCK_BYTES = 1 << 28
 """Raw samples in memory at a time when they are read in random order."""
 
 
@@ -95,6 +95,7 @@ class StoredSet(TrainingSet):
         self._tokenizer = tokenizer_folder(spec.tokenize, base, model) if spec.tokenize else None
         self._encoder: Encoder | None = None
         self._spans: Spans | None = None
+        self._kept: dict[int, Record] = {}
         self._digest = ""
 
     @property
@@ -165,14 +166,18 @@ class StoredSet(TrainingSet):
     def shuffled(self, size: int, seed: int) -> Iterator[tuple[Batch, list[Any]]]:
         """Yield every sample once, in an order that the seed decides; blocks of the order are read in the order of the storage.
 
+        A set that fits one block is read and decoded once, however often it is gone through.
+
         Raises:
             DataError: as for :meth:`batches`.
         """
         order = np.asarray(self._indices)[np.random.RandomState(seed).permutation(len(self))].tolist()
-        block = self._block(size)
+        block = len(order) if self._kept else self._block(size)
+        if block >= len(order) and not self._kept:
+            self._kept = dict(self._read(self._indices))
         for start in range(0, len(order), block):
-            records = dict(self._read(sorted(order[start : start + block])))
-            for group in _grouped(((index, records.pop(index)) for index in order[start : start + block]), size):
+            take = self._kept.__getitem__ if self._kept else dict(self._read(sorted(order[start : start + block]))).pop
+            for group in _grouped(((index, take(index)) for index in order[start : start + block]), size):
                 yield self._sides(group)
 
     def parted(self, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
@@ -191,6 +196,7 @@ class StoredSet(TrainingSet):
         part = copy(self)
         part.name = f"{self.name} ({name})"
         part._indices = _indices(np.asarray(self._indices)[positions])
+        part._kept = {}
         part._digest = digest.of_json([self.digest, positions.tolist()])
         return part
 

@@ -316,10 +316,19 @@ def test_shuffling_gives_every_sample_once_with_its_label(
 
 
 def test_the_order_does_not_depend_on_how_much_is_read_at_once(base: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = opened(base, describe(read=READ))
-    wanted = drawn(data, 4, seed=1)
+    wanted = drawn(opened(base, describe(read=READ)), 4, seed=1)
     monkeypatch.setattr("edgekit.data._dataset.BLOCK_BYTES", 1)
-    assert drawn(data, 4, seed=1) == wanted
+    assert drawn(opened(base, describe(read=READ)), 4, seed=1) == wanted
+
+
+def test_a_set_that_fits_one_block_is_read_once(base: Path, describe: Describe) -> None:
+    data = opened(base, describe(read=READ))
+    rest, held_out = data.parted(0.25, seed=0)
+    wanted = [drawn(part, 4, seed=1) for part in (data, rest)]
+    (base / "a.npz").unlink()
+    assert [drawn(part, 4, seed=1) for part in (data, rest)] == wanted
+    with pytest.raises(DataError, match=r"a\.npz"):
+        drawn(held_out, 4, seed=1)
 
 
 def test_parts_share_nothing_and_are_the_whole(base: Path, describe: Describe) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import edgekit
 from edgekit.cli.main import main
+from edgekit.core.machine import this_machine
 from edgekit.core.report import Report, load_report
 from edgekit.reports._schema import FILE
 
@@ -87,6 +88,14 @@ def test_a_second_run_reuses_every_stage_and_writes_the_same_bytes(kit, recipe):
     assert all(stage.cached for stage in second.stages)
     assert [s.key for s in second.stages] == [s.key for s in first.stages]
     assert contents(kit.out) == before
+
+
+def test_a_store_shared_by_machines_keeps_what_each_kind_of_cpu_computed(kit, recipe, monkeypatch):
+    edgekit.compress(recipe(), out=kit.out)
+    other = this_machine().model_copy(update={"features": ("avx2", "avx512f", "avx512_vnni")})
+    monkeypatch.setattr("edgekit.stages.this_machine", lambda: other)
+    cached = {stage.stage: stage.cached for stage in edgekit.compress(recipe(), out=kit.out).stages}
+    assert (cached["quantize"], cached["evaluate"]) == (True, False)
 
 
 def test_python_gets_the_report_that_is_written(kit, recipe):
