@@ -39,6 +39,13 @@ class Server:
         subprocess.run(command, check=True)
         return time.perf_counter() - began
 
+    def place(self, source: Path, name: str) -> Path:
+        """Copy a folder to the device, as its user's own."""
+        made = self.home / name
+        shutil.copytree(source, made, symlinks=True)
+        subprocess.run(["chown", "-hR", USER, str(made)], check=True)
+        return made
+
     def run(self, command: str) -> str:
         """Run a command on the device."""
         words = ["ssh", "-T", "-F", str(self.config), "-p", str(self.port), "127.0.0.1", command]
@@ -135,3 +142,31 @@ def slow_link(port: int, megabits: float) -> int:
     threading.Thread(target=accept, daemon=True).start()
     found: int = listener.getsockname()[1]
     return found
+
+
+@contextmanager
+def cut_link(port: int, size: int) -> Iterator[int]:
+    """Forward one connection to a port, and cut it after so many bytes from the client; yield the port to connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def forward() -> None:
+            left = size
+            near, _ = listener.accept()
+            with near, socket.create_connection(("127.0.0.1", port)) as far:
+                threading.Thread(target=_carry, args=(far, near), daemon=True).start()
+                while left and (data := near.recv(min(left, 16384))):
+                    far.sendall(data)
+                    left -= len(data)
+                for end in (near, far):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        threading.Thread(target=forward, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(16384):
+            sink.sendall(data)
+    except OSError:
+        return
