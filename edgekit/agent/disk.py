@@ -81,6 +81,12 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def remove_empty(path: Path) -> None:
+    """Remove a folder, if it is there and nothing is in it."""
+    if path.is_dir() and not any(path.iterdir()):
+        os.rmdir(path)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and what is missing above it; others may read, not write."""
     if not path.is_dir():

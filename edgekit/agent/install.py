@@ -115,7 +115,7 @@ class Installer:
             Refused: why it is not let in.
         """
         found = self.admit(envelope, here=here)
-        model = Model.open(self.home, found.name, make=True)
+        model = Model.open(self.home, found.name, new=True)
         _not_older(found, model)
         if model.current == found.slot and model.intact(found.slot):
             return Offer(found, envelope, model, {}, done=True)
@@ -125,8 +125,8 @@ class Installer:
         if self.incoming.exists():
             disk.guard(self.incoming)
             self._tidy(offer)
+            disk.remove_empty(self.incoming)
         self._fits_on_disk(offer)
-        disk.make_folder(self.incoming)
         return offer
 
     def received(self, sha256: str) -> int:
@@ -147,8 +147,13 @@ class Installer:
         final, part = self.incoming / sha256, self.incoming / f"{sha256}.part"
         if final.exists():
             return
+        disk.make_folder(self.incoming)
         sha, count = hashlib.sha256(), 0
-        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError:
+            disk.remove_empty(self.incoming)
+            raise
         try:
             while chunk := os.read(handle, disk.CHUNK):
                 sha.update(chunk)
@@ -182,7 +187,13 @@ class Installer:
         """
         model, slot = offer.model, offer.manifest.slot
         if not offer.done and not model.intact(slot):
-            self._assemble(offer)
+            try:
+                self._assemble(offer)
+            except (Refused, OSError):
+                disk.remove_tree(model.slots / f".new-{slot}")
+                disk.remove_empty(self.incoming)
+                model.vanish()
+                raise
             model.note("stored", slot=slot)
         if not activate or offer.done:
             return {"slot": slot, "already": offer.done, "active": offer.done}
@@ -200,6 +211,7 @@ class Installer:
             model.note("refused", slot=slot, why=problem.message)
             if slot not in (model.current, model.state.good, model.state.before):
                 disk.remove_tree(model.path(slot))
+                model.vanish()
             raise
         runs = engine.prepare(self.home, model.path(slot), model.manifest(slot).content)
         if slot == model.state.good:
@@ -230,23 +242,25 @@ class Installer:
         place, work = model.path(found.slot), model.slots / f".new-{found.slot}"
         disk.remove_tree(work)
         disk.make_folder(work)
-        taken: dict[str, Path] = {}
+        moves: dict[Path, Path] = {}
         for path, entry in sorted(found.files.items()):
-            target = work / path
+            target, received = work / path, self.incoming / entry["sha256"]
             disk.make_folder(target.parent)
-            source = offer.present.get(path) or taken.get(entry["sha256"])
-            if source is None:
-                os.rename(self.incoming / entry["sha256"], target)
-                taken[entry["sha256"]] = target
-            else:
-                disk.write_new(target, disk.read(source))
-                if disk.sha256(target) != entry["sha256"]:
-                    raise Refused("format", f"{path} has changed on the device meanwhile", "flash again")
+            source = offer.present.get(path)
+            if source is None and received not in moves:
+                moves[received] = target
+                continue
+            disk.write_new(target, disk.read(source or received))
+            if disk.sha256(target) != entry["sha256"]:
+                raise Refused("format", f"{path} has changed on the device meanwhile", "flash again")
         for name, data in zip(archive.ENVELOPE, offer.envelope):  # noqa: B905 - strict needs Python 3.10
             disk.write_new(work / name, [data])
+        for received, target in moves.items():  # last, so that a disk which fills up costs nothing that was sent
+            os.rename(received, target)
         disk.flush_folders(work)
         disk.remove_tree(place)
         disk.move(work, place)
+        disk.remove_empty(self.incoming)
 
     def _tidy(self, offer: Offer) -> None:
         """Remove what was sent for other bundles."""

@@ -60,8 +60,13 @@ class Model:
         self.state = State()
 
     @classmethod
-    def open(cls, home: Path, name: str, *, make: bool = False) -> Model:
+    def open(cls, home: Path, name: str, *, new: bool = False) -> Model:
         """Open a model's folder and mend what a power cut left; the caller holds the lock.
+
+        Args:
+            home: the device's folder.
+            name: the model's.
+            new: it may not be there yet; nothing is made for it before there is something to store.
 
         Raises:
             Refused: ``state`` when there is no such model or its state is damaged, ``unsafe`` for folders that others may write.
@@ -69,12 +74,11 @@ class Model:
         if not re.fullmatch(manifest.NAME, name):
             raise Refused("state", f"{name!r} is no name of a model", "lower-case letters, digits and dashes")
         model = cls(home / "models" / name)
-        if not model.slots.is_dir():
-            if not make:
-                raise Refused("state", f"no model {name!r} on this device", "edgekit devices lists them")
-            disk.make_folder(model.slots)
-        for place in (home, model.folder.parent, model.folder, model.slots, *model.slots.iterdir()):
-            disk.guard(place)
+        if not model.slots.is_dir() and not new:
+            raise Refused("state", f"no model {name!r} on this device", "edgekit devices lists them")
+        for place in (home, model.folder.parent, model.folder, model.slots, *model._folders()):
+            if os.path.lexists(place):
+                disk.guard(place)
         model.state = model.read_state()
         model._mend()
         return model
@@ -103,7 +107,7 @@ class Model:
 
     def stored(self) -> Iterator[str]:
         """Names of the complete slots."""
-        for path in sorted(self.slots.iterdir()):
+        for path in self._folders():
             if not path.name.startswith("."):
                 yield path.name
 
@@ -178,7 +182,7 @@ class Model:
     def collect(self) -> list[str]:
         """Remove the slots that are neither current nor good, and whatever is half made; return their names."""
         kept = {self.current, self.state.good, self.state.before}
-        gone = [path.name for path in self.slots.iterdir() if path.name not in kept]
+        gone = [path.name for path in self._folders() if path.name not in kept]
         for name in gone:
             aside = self.slots / f".old-{name.lstrip('.')}"
             if not name.startswith("."):
@@ -186,6 +190,12 @@ class Model:
                 name = aside.name
             disk.remove_tree(self.slots / name)
         return [name for name in gone if not name.startswith(".")]
+
+    def vanish(self) -> None:
+        """Remove the model's folder if nothing was ever let in; a refused first bundle leaves nothing behind."""
+        if self.state == State() and self.current is None and not self._folders():
+            disk.remove_tree(self.folder)
+            disk.remove_empty(self.folder.parent)
 
     def write(self, state: State) -> None:
         """Remember a state."""
@@ -219,6 +229,10 @@ class Model:
             except ValueError:
                 continue
         return found[-last:]
+
+    def _folders(self) -> list[Path]:
+        """Slots, complete or not."""
+        return sorted(self.slots.iterdir()) if self.slots.is_dir() else []
 
     def _needed(self) -> str:
         slot = self.current

@@ -49,8 +49,7 @@ def refused(device: Any, data: bytes, kind: str, words: str) -> None:
     assert (found.value.kind, "\n" in found.value.message) == (kind, False), found.value
     assert words in found.value.message, found.value
     assert ran == []
-    after = {path: content for path, content in device.tree().items() if path not in ("models", "models/toy", "models/toy/slots")}
-    assert after == {path: content for path, content in before.items() if path not in ("models", "models/toy", "models/toy/slots")}
+    assert device.tree() == before
 
 
 def edited(data: bytes, name: str, **changes: Any) -> bytes:
@@ -383,6 +382,15 @@ def test_a_self_test_that_lies_about_its_tolerance(device, forge):
     refused(device, forge.bundle(selftest={"tolerance": "0.0"}), "selftest", "tests nothing")
     refused(device, forge.bundle(selftest={"tolerance": "1e9"}), "format", "is not of the form")
     assert LARGEST_TOLERANCE == 0.1
+
+
+def test_a_first_model_that_fails_its_self_test(device, forge):
+    device.flash(forge.bundle(1))
+    before = device.tree()
+    for name in ("other", "third"):
+        with pytest.raises(Refused, match="outputs differ"):
+            device.flash(forge.bundle(1, name=name, model=b"bad "))
+    assert device.tree() == before
 
 
 def test_a_manifest_that_names_what_it_does_not_list(device, forge):

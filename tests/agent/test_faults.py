@@ -209,7 +209,7 @@ def recovers(device: Any, forge: Any, may_serve: tuple[int, ...], then: int = 4)
     model = device.open()
     assert model.intact(model.current)
     assert not [path for path in device.home.rglob("*") if path.name.startswith(".")]
-    assert not list((device.home / "incoming").iterdir())
+    assert not (device.home / "incoming").exists()
     assert model.back() != model.state.before
 
 
@@ -279,6 +279,37 @@ def test_a_full_disk_at_every_step_is_told_and_leaves_what_was(prepared, forge, 
         recovers(device, forge, (3, 4))
         shutil.rmtree(home)
     assert moment > 30
+
+
+def test_a_disk_that_is_full_at_the_first_install_is_left_without_empty_folders(forge, tmp_path, monkeypatch):
+    data = forge.bundle(1)
+    for moment in itertools.count():
+        device = forge.Device(tmp_path / f"first-{moment}", trusted=forge.root())
+        steps = itertools.count()
+        with monkeypatch.context() as patch:
+            for name in ("open", "write", "mkdir", "symlink", "rename", "replace"):
+                patch.setattr(os, name, full(getattr(os, name), name, steps, moment))
+            refused = attempt(device, data)
+        if refused is None:
+            break
+        assert refused.kind == "space"
+        assert not [path for path in device.home.rglob("*") if path.is_dir() and not any(path.iterdir())]
+        device.flash(data, good=True)
+        assert device.serves() == 1
+    assert moment > 30
+
+
+def test_a_disk_that_fills_up_while_the_slot_is_assembled_costs_nothing_that_was_sent(device, forge, monkeypatch):
+    device.flash(forge.bundle(1), good=True)
+    data = forge.bundle(2)
+    stream, ends = conversation(data)
+    serve.serve(device.home, io.BytesIO(stream[: ends[-2]]), io.BytesIO(), device.installer())
+    sent = sorted(path.name for path in (device.home / "incoming").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write_new", full(disk.write_new, "write_new", itertools.count(), 2))
+        assert attempt(device, data).kind == "space"
+    assert sorted(path.name for path in (device.home / "incoming").iterdir()) == sent != []
+    assert not list(device.open().slots.glob(".new-*"))
 
 
 def attempt(device: Any, data: bytes) -> Refused | None:
