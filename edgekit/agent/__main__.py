@@ -41,6 +41,10 @@ def _run(options: argparse.Namespace) -> Any:
         from . import trial
 
         return trial.main(Path(options.what), trial.attempt)
+    if options.command == "rehearse":
+        from . import trial
+
+        return trial.rehearse(options.what)
     if options.command == "try-engine":
         from . import trial
 
@@ -50,11 +54,11 @@ def _run(options: argparse.Namespace) -> Any:
         from ..runner import serve as runner  # noqa: TID252 - the two travel together, under whatever name
 
         return runner.main()
-    from . import serve
+    from . import serve, wire
 
     home = Path(options.home).expanduser().absolute()
     if options.command == "serve":
-        return serve.serve(home, sys.stdin.buffer, sys.stdout.buffer)
+        return serve.serve(home, wire.Line(0, serve.PATIENCE), sys.stdout.buffer)
     if options.command == "status":
         return serve.status(home)
     if options.command == "start":
@@ -96,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", None, "answer a host on standard input and output"),
         ("runner", None, "run a model for a host on standard input and output"),
         ("try", "SLOT", "run a slot's self-test"),
+        ("rehearse", "RUNTIME", "load a runtime, then test the slot that standard input names"),
         ("try-engine", "SLOT", "run a slot's self-test through a TensorRT engine"),
     ):
         command = commands.add_parser(name, help=words)

@@ -27,34 +27,63 @@ def interpreter() -> list[str]:
     return shlex.split(os.environ.get("EDGEKIT_PYTHON", "")) or [sys.executable]
 
 
-def run(slot: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+class Trial:
+    """A process that runs one slot's test; it ends by itself when the agent does.
+
+    Args:
+        runner: ``agent.pyz`` whose digest is that of the bundle's runner.
+        words: ``try SLOT``; or ``rehearse RUNTIME``, to load the runtime before the slot is there.
+    """
+
+    def __init__(self, runner: Path, *words: str) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the trial
+        command = [*interpreter(), str(runner), *words]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+
+    def answer(self, slot: Path, seconds: float) -> tuple[int, bytes, str]:
+        """Name the slot, wait for the end; return the status, what was answered, and the last of what was said besides.
+
+        Raises:
+            TimeoutExpired: it took longer than these seconds.
+        """
+        try:
+            told = self._process.communicate(os.fsencode(slot) + b"\n", timeout=seconds)[0]
+            self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _SAID))
+            said = self._log.read().decode("utf-8", "replace")
+            return self._process.returncode, told, " | ".join(line.strip() for line in said.splitlines() if line.strip())
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+
+def run(slot: Path, content: Mapping[str, Any], ready: Trial | None = None) -> dict[str, Any]:
     """Run a stored bundle's test with the bundle's own runner; return what was measured.
 
     Args:
         slot: folder whose files have been checked against the manifest.
         content: the manifest.
+        ready: a process of that runner that was started before the slot was there.
 
     Raises:
         Refused: ``selftest``: outputs beyond the tolerance, too slow, too much memory, crashed, or silent for too long.
     """
-    test = content["selftest"]
-    with tempfile.TemporaryFile() as log:
-        command = [*interpreter(), str(slot / content["runner"]), "try", str(slot)]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, timeout=test["timeout_s"], check=False
-            )
-        except subprocess.TimeoutExpired as problem:
-            raise _failed(content, f"no answer within {test['timeout_s']} s") from problem
-        log.seek(max(0, log.seek(0, os.SEEK_END) - _SAID))
-        said = " | ".join(line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip())
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    seconds = content["selftest"]["timeout_s"]
+    try:
+        status, told, said = (ready or Trial(slot / content["runner"], "try", str(slot))).answer(slot, seconds)
+    except subprocess.TimeoutExpired as problem:
+        raise _failed(content, f"no answer within {seconds} s") from problem
+    if status < 0:
+        name = signal.Signals(-status).name
         raise _failed(content, f"its process was ended by {name}", _SIGNALS.get(name, "try another runtime or precision"))
     try:
-        found: dict[str, Any] = json.loads(done.stdout.decode("utf-8").splitlines()[-1])
+        found: dict[str, Any] = json.loads(told.decode("utf-8").splitlines()[-1])
     except (ValueError, IndexError) as problem:
-        raise _failed(content, f"its process ended with status {done.returncode}: {said}") from problem
+        raise _failed(content, f"its process ended with status {status}: {said}") from problem
     judge(content, found)
     return found
 

@@ -14,9 +14,11 @@ from .refusal import Refused
 from .slots import Model
 
 Answer = dict[str, Any]
+PATIENCE = 120.0
+"""Seconds without a byte from the host after which it is taken for gone."""
 
 
-def serve(home: Path, source: BinaryIO, sink: BinaryIO, installer: Installer | None = None) -> int:
+def serve(home: Path, source: BinaryIO | wire.Line, sink: BinaryIO, installer: Installer | None = None) -> int:
     """Carry out commands for a host.
 
     Files that a host sends are not acknowledged one by one, since that would cost a round trip each: what is wrong with one is told
@@ -52,7 +54,7 @@ def _refusal(problem: Refused) -> Answer:
 class Service:
     """Carries out commands, each under the device's lock."""
 
-    def __init__(self, home: Path, source: BinaryIO, installer: Installer) -> None:
+    def __init__(self, home: Path, source: BinaryIO | wire.Line, installer: Installer) -> None:
         self.over = False
         self._home = home
         self._source = source
@@ -98,6 +100,8 @@ class Service:
     def _receive_offer(self, header: dict[str, Any]) -> Answer:
         envelope = archive.Envelope(*(header[name].encode("ascii") for name in ("manifest", "roots", "signatures")))
         self._offer = self._installer.offer(envelope, here=header["here"])
+        if header["here"]:
+            self._installer.rehearse(self._offer)
         have = {sha256: self._installer.received(sha256) for sha256 in self._offer.missing}
         return {"missing": have, "done": self._offer.done, "slot": self._offer.manifest.slot}
 

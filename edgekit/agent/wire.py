@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import struct
 from typing import Any, BinaryIO
 
@@ -18,6 +20,35 @@ class WireError(Exception):
     """The stream ended within a frame, or what came is no frame."""
 
 
+class Line:
+    """What comes from a host; a line on which nothing comes for too long is given up, and with it whatever it held locked.
+
+    Args:
+        handle: open pipe or socket.
+        patience: seconds.
+    """
+
+    def __init__(self, handle: int, patience: float) -> None:
+        self._handle = handle
+        self._patience = patience
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes; fewer at the end.
+
+        Raises:
+            WireError: nothing came for too long, as after a cut that nobody was told of.
+        """
+        data = bytearray()
+        while len(data) < size:
+            if not select.select([self._handle], [], [], self._patience)[0]:
+                raise WireError(f"nothing came for {self._patience:g} s")
+            piece = os.read(self._handle, size - len(data))
+            if not piece:
+                break
+            data += piece
+        return bytes(data)
+
+
 def send(sink: BinaryIO, header: dict[str, Any], body: bytes = b"") -> None:
     """Write one frame; the caller flushes."""
     text = json.dumps(header).encode()
@@ -26,7 +57,7 @@ def send(sink: BinaryIO, header: dict[str, Any], body: bytes = b"") -> None:
     sink.write(_PREFIX.pack(MAGIC, len(text), len(body)) + text + body)
 
 
-def receive(source: BinaryIO) -> Frame | None:
+def receive(source: BinaryIO | Line) -> Frame | None:
     """Read one frame; None when the stream ends before it.
 
     Raises:

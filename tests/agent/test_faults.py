@@ -370,6 +370,18 @@ def test_a_connection_that_breaks_anywhere_leaves_what_was_and_the_next_one_goes
     assert number > 30
 
 
+def test_a_cut_that_nobody_is_told_of_lets_the_lock_go(device, forge):
+    stream, ends = conversation(forge.bundle(1))
+    source, sink = os.pipe()
+    try:
+        os.write(sink, stream[: ends[2]])
+        assert serve.serve(device.home, wire.Line(source, 0.05), io.BytesIO(), device.installer()) == 1
+        device.flash(forge.bundle(1))
+    finally:
+        os.close(source)
+        os.close(sink)
+
+
 def test_what_was_sent_before_a_cut_is_not_asked_for_again(device, forge):
     data = forge.bundle(1)
     stream, ends = conversation(data)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -37,3 +38,19 @@ def test_what_is_no_frame(data):
 def test_a_body_that_is_too_large_is_not_sent():
     with pytest.raises(wire.WireError, match="a frame of"):
         wire.send(io.BytesIO(), {}, bytes(wire.BODY_LIMIT + 1))
+
+
+def test_a_line_puts_pieces_together_and_is_given_up_when_nothing_comes():
+    source, sink = os.pipe()
+    try:
+        line = wire.Line(source, 0.05)
+        for piece in (b"ab", b"cde"):
+            os.write(sink, piece)
+        assert (line.read(4), line.read(1)) == (b"abcd", b"e")
+        with pytest.raises(wire.WireError, match=r"nothing came for 0\.05 s"):
+            line.read(1)
+        os.write(sink, b"f")
+        os.close(sink)
+        assert line.read(2) == b"f"
+    finally:
+        os.close(source)

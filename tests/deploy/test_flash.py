@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
+from edgekit.agent import archive, install, selftest
 from edgekit.cli.main import main
 from edgekit.core.errors import BundleError, SelfTestError
+from edgekit.deploy.agent_file import agent_file
 from edgekit.deploy.connection import connect
 from edgekit.deploy.devices import look, roll_back
 from edgekit.deploy.flash import flash
@@ -73,6 +75,40 @@ def test_limits_of_the_self_test_hold(real, forge, tmp_path, limits, words):
     bundle = real(1, name=f"limited-{next(iter(limits)).replace('_', '-')}", selftest=limits)
     with connect(f"dir://{tmp_path}/device") as device, pytest.raises(SelfTestError, match=words):
         flash(device, bundle, root=forge.root())
+
+
+@pytest.mark.parametrize(("brought", "began"), [(True, "rehearse"), (False, "try")])
+def test_the_runtime_is_loaded_while_files_are_on_their_way(real, forge, tmp_path, monkeypatch, brought, began):
+    """With the code that lies on the device already, if it is the bundle's; else once the bundle's own is there."""
+    seen = []
+
+    class Noted(selftest.Trial):
+        def __init__(self, runner, *words):
+            seen.append((runner.relative_to(tmp_path).parts[0], words[0]))
+            super().__init__(runner, *words)
+
+    monkeypatch.setattr(selftest, "Trial", Noted)
+    if brought:
+        (tmp_path / "agent.pyz").write_bytes(agent_file())
+    installer = install.Installer(tmp_path)
+    installer.enrol(forge.root())
+    with real(1).open("rb") as source:
+        found = install.install_file(installer, source)
+    assert found["selftest"]["deviation"] < 1e-6
+    assert seen == [("agent.pyz" if brought else "models", began)]
+
+
+def test_a_rehearsal_of_which_nothing_comes_ends(real, forge, tmp_path):
+    (tmp_path / "agent.pyz").write_bytes(agent_file())
+    installer = install.Installer(tmp_path)
+    installer.enrol(forge.root())
+    with real(1).open("rb") as source:
+        offer = installer.offer(archive.read_envelope(source))
+    installer.rehearse(offer)
+    installer.rest()
+    command = [sys.executable, str(tmp_path / "agent.pyz"), "rehearse", "onnxruntime"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=20)
+    assert ended.stdout == b""
 
 
 CRASHES = {
