@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import traceback
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +34,7 @@ def serve(home: Path, source: BinaryIO | wire.Line, sink: BinaryIO, installer: I
             except OSError as problem:
                 answer = _refusal(disk.refusal(problem))
             except Exception as problem:  # noqa: BLE001 - the host must get an answer, whatever happened
-                traceback.print_exc()
+                sys.excepthook(type(problem), problem, problem.__traceback__)
                 answer = _refusal(Refused("internal", f"{type(problem).__name__}: {problem}"))
             if answer is not None:
                 wire.send(sink, answer)
@@ -124,11 +124,11 @@ class Service:
             yield frame[1]
 
     def _finish(self, header: dict[str, Any]) -> Answer:
-        offer = self._offered()
+        offer, began = self._offered(), time.monotonic()
         found = self._installer.finish(offer, activate=header["activate"])
         if header.get("approve") and found["active"]:
             offer.model.approve()
-        return {**found, "models": status(self._home)}
+        return {**found, "models": status(self._home), "seconds": round(time.monotonic() - began, 4)}
 
     def _activate(self, header: dict[str, Any]) -> Answer:
         return self._installer.activate_stored(header["name"])

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class Flashed(Schema):
-    """What became of a bundle on a device."""
+    """What became of a bundle on a device.
+
+    Attributes:
+        transfer_seconds: until every file was on the device's disk.
+        seconds: and until it was tested and current.
+    """
 
     device: str
     name: str
@@ -55,9 +60,10 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
         offered = device.ask("offer", here=activate, **{name: getattr(front, name).decode("ascii") for name in front._fields})
         if not offered["done"]:
             _send(device, opened, offered["missing"])
-        sent, transferred = device.sent + sum(map(len, front)), time.perf_counter()
+        sent = device.sent + sum(map(len, front))
         device.sent = 0
         found = device.ask("finish", activate=activate, approve=approve)
+        seconds = time.perf_counter() - began
         manifest = opened.manifest
     return Flashed(
         device=device.name,
@@ -71,8 +77,8 @@ def flash(device: Connection, bundle: Path, *, root: Any = None, approve: bool =
         engine=found.get("engine"),
         bytes_sent=sent,
         bytes_total=bundle.stat().st_size,
-        transfer_seconds=round(transferred - began, 4),
-        seconds=round(time.perf_counter() - began, 4),
+        transfer_seconds=round(seconds - found["seconds"], 4),
+        seconds=round(seconds, 4),
     )
 
 
