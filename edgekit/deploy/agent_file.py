@@ -16,6 +16,9 @@ PACKAGE = "edgekit_device"
 _MAIN = f"""import os
 import sys
 
+if sys.version_info < (3, 9):
+    sys.exit("the agent needs Python 3.9 or later, this is %d.%d" % sys.version_info[:2])
+
 from {PACKAGE}.agent.__main__ import main
 
 status = main(sys.argv[1:])
