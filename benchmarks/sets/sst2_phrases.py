@@ -7,6 +7,8 @@ from pathlib import Path
 
 SHORTEST, LONGEST = 0.3, 0.9
 """Share of a sentence's words that a part has."""
+FEWEST = 3
+"""Words of a part; a single word may well stand among the sentences that judge."""
 
 
 def sentences_and_parts(path: Path, parts: int = 2) -> list[tuple[str, None]]:
@@ -18,7 +20,7 @@ def sentences_and_parts(path: Path, parts: int = 2) -> list[tuple[str, None]]:
         words = sentence.split()
         found.append((sentence, None))
         for _ in range(parts):
-            length = max(1, round(len(words) * chance.uniform(SHORTEST, LONGEST)))
+            length = min(len(words), max(FEWEST, round(len(words) * chance.uniform(SHORTEST, LONGEST))))
             start = chance.randrange(len(words) - length + 1)
             found.append((" ".join(words[start : start + length]), None))
     return found

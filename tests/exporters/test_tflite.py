@@ -131,6 +131,15 @@ def test_layers_bear_the_names_of_their_modules(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
 
 
+def test_a_weight_that_is_computed_from_others_is_exported(tmp_path: Path) -> None:
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(4, 4, 3, padding=1), dim=2)
+    module = torch.nn.Sequential(normed, torch.nn.ReLU()).eval()
+    x = np.random.default_rng(0).normal(size=(1, 4, 8)).astype(np.float32)
+    made = create(Exporter, "tflite", "exporters").write(module, tmp_path, Context(example={"input": x}))
+    (found,) = run(made, {"input": x}).values()
+    np.testing.assert_allclose(found, module(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+
+
 def test_a_graph_that_mixes_samples_stays_at_one(tmp_path: Path) -> None:
     made = export(fetch(tmp_path, "OneBatch"), tmp_path / "out", {"x": np.ones((1, 4), np.float32)})
     assert made.inputs[0].shape == (1, 4)
