@@ -1,6 +1,7 @@
 """Runs recipes on the real checkpoints and keeps what was measured: ``python -m benchmarks.run [NAME...]``.
 
-Writes ``benchmarks/results/NAME.json`` for each recipe and the table in ``benchmarks/README.md`` from all results.
+Writes ``NAME.json`` for each recipe into ``benchmarks/results``, or with ``--kind`` into a folder there for another kind of machine, and
+the tables in ``benchmarks/README.md`` from all results, one a kind.
 """
 
 from __future__ import annotations
@@ -26,34 +27,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=known, help=f"recipes: {', '.join(known)}")
     parser.add_argument("--out", type=Path, default=Path("edgekit-out"), help="where the run folders go")
+    parser.add_argument("--kind", default="", help="kind of machine whose results these are: a folder below results")
     parser.add_argument("--table", action="store_true", help="write the table from the stored results and measure nothing")
     arguments = parser.parse_args()
     for name in [] if arguments.table else arguments.names:
         with _progress.listener() as progress:
             report = edgekit.compress(HERE / "recipes" / f"{name}.yaml", out=arguments.out / name, progress=progress)
         content = json.loads(report.to_json())
-        (RESULTS / f"{name}.json").write_text(json.dumps(trimmed(content, name), indent=1) + "\n", encoding="utf-8")
+        command = f"python -m benchmarks.run {name}" + (f" --kind {arguments.kind}" if arguments.kind else "")
+        folder = RESULTS / arguments.kind
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(trimmed(content, command), indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {report.status}: {report.summary}")
-    write_table([json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))])
+    write_tables([RESULTS, *sorted(path for path in RESULTS.iterdir() if path.is_dir())])
 
 
-def trimmed(report: dict[str, Any], name: str) -> dict[str, Any]:
+def trimmed(report: dict[str, Any], command: str) -> dict[str, Any]:
     """A report without single latencies and per-class figures, and without paths of this machine; the command stands beside it."""
     for model in report["models"]:
         (model["latency"] or {}).pop("samples_ms", None)
         (model["accuracy"] or {}).pop("per_class", None)
     report["provenance"]["source"] = {k: v for k, v in report["provenance"]["source"].items() if k in ("plugin", "digest", "class")}
-    return {"command": f"python -m benchmarks.run {name}", **report}
+    return {"command": command, **report}
 
 
-def write_table(reports: list[dict[str, Any]]) -> None:
-    """Put the table of all results into the README."""
-    runs = [report for report in reports if "models" in report]
-    lines = [HEAD, *(row for report in runs for row in rows(report))]
+def write_tables(folders: list[Path]) -> None:
+    """Put the tables of all results into the README."""
+    lines = [line for folder in folders for line in table([json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))])]
     path = HERE / "README.md"
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(START)
-    path.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    path.write_text(f"{before}{START}" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def table(reports: list[dict[str, Any]]) -> list[str]:
+    """The results of one kind of machine, headed by its CPU."""
+    runs = [report for report in reports if "models" in report]
+    machine = runs[0]["provenance"]["machine"]
+    return ["", f"{machine['cpu']} ({', '.join(machine['features'])}):", "", HEAD, *(row for report in runs for row in rows(report))]
 
 
 def rows(report: dict[str, Any]) -> list[str]:
