@@ -50,8 +50,7 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("bert")
     pooled(model).save_pretrained(path)
-    (path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
-    transformers.BertTokenizerFast(vocab_file=str(path / "vocab.txt")).save_pretrained(path)
+    transformers.BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(path)
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefghijkl"), 3 + i % 9)) for i in range(30)]
     (path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
