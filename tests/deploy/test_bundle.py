@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edgekit import compress
 from edgekit.cli.main import main
@@ -97,6 +99,44 @@ def test_it_verifies_flashes_and_passes_its_self_test(bundle, keys, tmp_path):
         found = flash(device, bundle, root=keys.root(), approve=True)
     assert found.state == "good"
     assert found.selftest["samples"] == 8
+    assert found.selftest["deviation"] < 1e-6
+
+
+@pytest.fixture
+def run_of_two_graphs(run, tmp_path):
+    """The same run folder with a model of two graphs in it."""
+    out = tmp_path / "two"
+    shutil.copytree(run, out)
+    (out / "host/model.onnx").unlink()
+    for name, (fed, kind, shape) in {"image": ("pixel_values", "FLOAT", [1, 1, 8, 8]), "text": ("input_ids", "INT64", [1, 4])}.items():
+        nodes = [helper.make_node("Cast", [fed], ["x"], to=TensorProto.FLOAT), helper.make_node("Flatten", ["x"], ["flat"])]
+        nodes += [
+            helper.make_node("ReduceMean", ["flat"], ["mean"], keepdims=1),
+            helper.make_node("Concat", ["mean"] * 2, ["embedding"], axis=1),
+        ]
+        given = helper.make_tensor_value_info(fed, getattr(TensorProto, kind), shape)
+        got = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 2])
+        (out / "host" / name).mkdir()
+        made = helper.make_model(helper.make_graph(nodes, name, [given], [got]), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        (out / "host" / name / "model.onnx").write_bytes(made.SerializeToString())
+    told = {"assembly": 1, "program": "two_towers", "settings": {"prompts": [[1, 2, 3], [9, 9, 9]], "scale": 2.0}}
+    (out / "host/model.json").write_text(json.dumps({**told, "components": {name: f"{name}/model.onnx" for name in ("image", "text")}}))
+    for file in ("report.json", "recipe.yaml"):
+        (out / file).write_text((out / file).read_text().replace("host/model.onnx", "host/model.json").replace("set.yaml", "pixels.yaml"))
+    described = run.parent / "set.yaml"
+    (run.parent / "pixels.yaml").write_text(described.read_text().replace("image: x", "pixel_values: x"))
+    return out
+
+
+def test_a_model_of_several_graphs_travels_and_is_tested_as_one(run_of_two_graphs, keys, tmp_path):
+    path, home = tmp_path / "two.edgekit", tmp_path / "device"
+    secret = {"release": keys.secret("release", lambda name, new: None)}
+    made = make_bundle(open_run(run_of_two_graphs), Wish(version=1), path, roots=keys.chain(), keys=secret)
+    assert made.content["model"] == "model/model.json"
+    assert {"model/image/model.onnx", "model/text/model.onnx"} < set(made.files)
+    with connect(f"dir://{home}") as device:
+        found = flash(device, path, root=keys.root(), approve=True)
+    assert (found.state, found.selftest["samples"], found.selftest["circumstances"]["components"]) == ("good", 8, 2)
     assert found.selftest["deviation"] < 1e-6
 
 

@@ -165,6 +165,22 @@ def test_a_bundle_from_a_memory_stick(real, root_file, tmp_path, capsys):
     assert json.loads(told[told.index("[") :])[0]["models"][0]["version"] == 2
 
 
+def test_a_device_is_shown_and_taken_back_by_command(real, root_file, tmp_path, capsys):
+    url = f"dir://{tmp_path}/device"
+    for version in (1, 2):
+        assert main(["flash", str(real(version)), "--to", url, "--trust", str(root_file), "--mark-good"]) == 0
+    capsys.readouterr()
+    assert main(["devices", url, f"dir://{tmp_path}/new"]) == 0
+    shown = capsys.readouterr().out
+    row = next(line.split() for line in shown.splitlines() if " tiny " in line)
+    assert (row[1:4], row[4].partition("-")[0], row[-1]) == (["tiny", "2", "good"], "2", "onnxruntime")
+    assert "nobody yet" in shown
+    assert main(["rollback", "--to", url]) == 0
+    assert ": tiny is back at 1-" in capsys.readouterr().out
+    assert main(["rollback", "--to", url, "--model", "other"]) == 2
+    assert "hint: it has: tiny" in capsys.readouterr().err
+
+
 def test_a_refusal_is_one_line_with_a_hint_and_exit_code_2(real, tmp_path, capsys):
     assert main(["flash", str(real(1)), "--to", f"dir://{tmp_path}/device"]) == 2
     said = capsys.readouterr().err.splitlines()
