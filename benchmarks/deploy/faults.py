@@ -76,7 +76,7 @@ def measure(device: Server, run: Path, work: Path) -> dict[str, Any]:
     took = time.perf_counter() - began
     calls = changing_calls(lab)
     chance = random.Random(0)
-    moments = (at_instant(lab, chance.uniform(0.0, took)) for _ in iter(int, 1))
+    moments = (at_instant(lab, chance.uniform(0.0, 1.5 * took)) for _ in iter(int, 1))
     return {
         "seconds_of_an_undisturbed_update": round(took, 2),
         "killed_at_system_calls": campaign(lab, [at_call(lab, call, "signal=KILL", "") for call in calls]),
