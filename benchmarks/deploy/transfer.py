@@ -38,12 +38,15 @@ def measure(device: Server, run: Path, work: Path) -> dict[str, Any]:
         with connect(url) as opened:
             small = flash(opened, relabelled)
         scp, sent, total = (statistics.median(column) for column in (copies, sends, flashes))
+        sent_ratio, total_ratio = (
+            statistics.median(ours / theirs for ours, theirs in zip(column, copies, strict=True)) for column in (sends, flashes)
+        )
         found[name] = {
             "scp_s": round(scp, 3),
             "connected_checked_and_stored_s": round(sent, 3),
             "with_self_test_and_switch_s": round(total, 3),
-            "transfer_ratio": round(sent / scp, 2),
-            "total_ratio": round(total / scp, 2),
+            "transfer_ratio": round(sent_ratio, 2),
+            "total_ratio": round(total_ratio, 2),
             "full_bytes_share": round(full.bytes_sent / full.bytes_total, 4),
             "metadata_only_s": round(time.perf_counter() - began, 3),
             "metadata_only_bytes": small.bytes_sent,
