@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -163,9 +164,12 @@ def same_weights(model: Artifact, checkpoint: Checkpoint) -> bool:
     """Whether each matrix that a file stores in 4 bits is the checkpoint's, bit for bit."""
     weights = dict(load_module(checkpoint).named_parameters())
     found = unpacked(model)
-    return bool(found) and all(
-        np.array_equal(value, weights[f"{name.partition('/')[0]}.weight"].detach().numpy()) for name, value in found.items()
-    )
+    return bool(found) and all(np.array_equal(value, weights[f"{layer_of(name)}.weight"].detach().numpy()) for name, value in found.items())
+
+
+def layer_of(name: str) -> str:
+    """The module of a layer; a file for several lengths has each module several times, numbered from the second on."""
+    return re.sub(r"_\d+$", "", name.partition("/")[0])
 
 
 def made(folder: Path) -> Path:
