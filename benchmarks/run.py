@@ -62,8 +62,9 @@ def write_tables(folders: list[Path]) -> None:
     path.write_text(f"{before}{START}" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def table(reports: list[dict[str, Any]]) -> list[str]:
+def table(folder: Path) -> list[str]:
     """The results of one kind of machine, headed by its CPU."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     runs = [report for report in reports if "models" in report]
     machine = runs[0]["provenance"]["machine"]
     return ["", f"{machine['cpu']} ({', '.join(machine['features'])}):", "", HEAD, *(row for report in runs for row in rows(report))]

@@ -193,7 +193,9 @@ def name_layers(model: Any, module: torch.nn.Module) -> None:
     The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first.
     """
     known = dict(module.named_modules())
-    with_weights = {name for name, part in known.items() if any(n == "weight" and p.ndim > 1 for n, p in part.named_parameters(recurse=False))}
+    with_weights = {
+        name for name, part in known.items() if any(n == "weight" and p.ndim > 1 for n, p in part.named_parameters(recurse=False))
+    }
     branches = {name for name, part in known.items() if any(True for _ in part.children())}
     graph = model.subgraphs[0]
     inputs, outputs = tflite_model.specs(model)
