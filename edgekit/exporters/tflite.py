@@ -193,9 +193,8 @@ def name_layers(model: Any, module: torch.nn.Module) -> None:
     The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first.
     """
     known = dict(module.named_modules())
-    with_weights = {
-        name for name, part in known.items() if any(n == "weight" and p.ndim > 1 for n, p in part.named_parameters(recurse=False))
-    }
+    matrices = {name for name, value in module.named_parameters(remove_duplicate=False) if value.ndim > 1}
+    with_weights = {name for name in known if f"{name}.weight" in matrices}
     branches = {name for name, part in known.items() if any(True for _ in part.children())}
     graph = model.subgraphs[0]
     inputs, outputs = tflite_model.specs(model)
