@@ -19,7 +19,7 @@ from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.report import ModelResult, Report, load_report
 from edgekit.core.schema import Schema
 from edgekit.core.store import write_problem
-from edgekit.core.target import HOST, Target, family, load_target
+from edgekit.core.target import HOST, Target, family
 from edgekit.deploy import content, samples
 from edgekit.deploy.agent_file import NAME as RUNNER
 from edgekit.deploy.agent_file import agent_file
@@ -93,7 +93,7 @@ def open_run(run: Path, target: str | None = None) -> Source:
     Raises:
         InputError: no run folder, no such target, or one without a delivered model.
     """
-    from edgekit.opening import open_data
+    from edgekit.opening import open_data, open_targets
 
     report, recipe = load_report(run), load_recipe(run / "recipe.yaml")
     known = [outcome.target for outcome in report.targets]
@@ -108,7 +108,8 @@ def open_run(run: Path, target: str | None = None) -> Source:
     sets = open_data(recipe)
     data = sets.evaluation or sets.calibration
     assert data is not None  # a run always has one
-    return Source(report, recipe, _target(chosen.target, report), model, run / chosen.target, data)
+    target = next(profile for profile in open_targets(recipe) if profile.name == chosen.target)
+    return Source(report, recipe, _as_run(target, report), model, run / chosen.target, data)
 
 
 def make_bundle(source: Source, wish: Wish, out: Path, *, roots: list[Any], keys: Mapping[str, Ed25519PrivateKey]) -> manifest.Manifest:
@@ -210,10 +211,9 @@ def _manifest(source: Source, wish: Wish, files: Mapping[str, bytes | Path], fac
         raise InputError(f"this makes no valid bundle: {problem}", hint="change the option that it names") from problem
 
 
-def _target(name: str, report: Report) -> Target:
+def _as_run(target: Target, report: Report) -> Target:
     """The profile that the run was for; ``host`` is the machine that ran it, wherever the bundle is made."""
-    target = load_target(name)
-    if name != HOST:
+    if target.name != HOST:
         return target
     machine = report.provenance.machine
     return target.model_copy(update={"architecture": machine.architecture, "features": machine.features})

@@ -8,15 +8,17 @@ import json
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import edgekit
 from edgekit import compress
 from edgekit.cli.main import main
 from edgekit.core.errors import InputError, OutputError
-from edgekit.core.recipe import DataChoice, Measuring, Recipe
+from edgekit.core.recipe import DataChoice, Measuring, Recipe, load_recipe
 from edgekit.deploy.agent_file import agent_file
 from edgekit.deploy.bundle import Wish, make_bundle, open_run
 from edgekit.deploy.connection import connect
@@ -173,6 +175,14 @@ WRONG_WISHES = {
 def test_a_wish_that_makes_no_valid_bundle(run, tmp_path, words, wish):
     with pytest.raises(InputError, match=words):
         make_bundle(open_run(run), Wish(version=1, **wish), tmp_path / "x", roots=[], keys={})
+
+
+def test_a_run_for_a_profile_of_the_users_own(run, tmp_path):
+    bundled = Path(edgekit.__file__).parent.parent / "targets" / "x86-avx2.yaml"
+    (tmp_path / "kiosk.yaml").write_text(bundled.read_text().replace("x86-avx2", "kiosk"))
+    recipe = load_recipe(run / "recipe.yaml").model_copy(update={"targets": (str(tmp_path / "kiosk.yaml"),), "formats": ("onnx",)})
+    compress(recipe, out=tmp_path / "out")
+    assert open_run(tmp_path / "out").target.name == "kiosk"
 
 
 def test_a_run_without_that_target(run):
