@@ -55,10 +55,12 @@ class Trial:
             self.end()
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does; a child that it leaves behind, and that holds its output, is not waited for."""
         self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                stream.close()
 
 
 def run(slot: Path, content: Mapping[str, Any], ready: Trial | None = None) -> dict[str, Any]:
