@@ -16,7 +16,12 @@ NAME_WIDTH = 44
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX, TFLite, OpenVINO IR or .pt2 file, state dict, SavedModel or checkpoint folder.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="ONNX, TFLite, OpenVINO IR or .pt2 file, model.json of several graphs, state dict, SavedModel or checkpoint folder."
+        ),
+    ],
     target: Annotated[str | None, typer.Option("--target", help="Also say what this target can't run or would run in float.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List every node, not only the layers that compute.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -108,8 +108,8 @@ def open_run(run: Path, target: str | None = None) -> Source:
     sets = open_data(recipe)
     data = sets.evaluation or sets.calibration
     assert data is not None  # a run always has one
-    target = next(profile for profile in open_targets(recipe) if profile.name == chosen.target)
-    return Source(report, recipe, _as_run(target, report), model, run / chosen.target, data)
+    profile = next(known for known in open_targets(recipe) if known.name == chosen.target)
+    return Source(report, recipe, _as_run(profile, report), model, run / chosen.target, data)
 
 
 def make_bundle(source: Source, wish: Wish, out: Path, *, roots: list[Any], keys: Mapping[str, Ed25519PrivateKey]) -> manifest.Manifest:

@@ -23,6 +23,7 @@ READERS = {
     ".tflite": "tflite",
     ".xml": "openvino",
     ".pt2": "pt2",
+    ".json": "assembly",
     **dict.fromkeys((".safetensors", ".pth", ".pt", ".th", ".ckpt", ".bin"), "weights"),
 }
 """Module of this package that reads files of a suffix."""
@@ -32,8 +33,8 @@ def inspect(path: Path, *, target: Target | None = None) -> Inspection:
     """Describe a model file or a checkpoint folder.
 
     Args:
-        path: ``.onnx``, ``.tflite``, OpenVINO ``.xml``, ``.pt2``, a state dict, a SavedModel or ``save_pretrained`` folder, or one that
-            a stage made.
+        path: ``.onnx``, ``.tflite``, OpenVINO ``.xml``, ``.pt2``, the ``model.json`` of several graphs, a state dict, a SavedModel or
+            ``save_pretrained`` folder, or one that a stage made.
         target: also say what this target can't run or would run in float.
 
     Raises:
