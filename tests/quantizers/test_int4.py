@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.unpacked import unpacked
 from edgekit.algorithms.int4 import to_grid
+from edgekit.core import openvino_ir
 from edgekit.core.artifacts import Artifact
 from edgekit.core.errors import QuantizationError, RecipeError
 from edgekit.core.plugin import Context, Exporter, Host, Quantizer, RuntimeSettings
@@ -197,6 +198,23 @@ def test_openvino_keeps_whole_groups_of_a_matrix_product_in_four_bits(made: Made
 
 
 @pytest.mark.slow
+def test_openvino_runs_a_product_that_fixed_shapes_would_fold(tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13
+
+    x = opset13.parameter([-1, 4, 8], np.float32)
+    x.output(0).set_names({"x"})
+    ones = opset13.broadcast(opset13.constant(np.float32(1)), opset13.shape_of(x, "i64"))
+    weights = np.random.default_rng(0).integers(-7, 8, (8, 8)).astype(np.float32)
+    product = opset13.matmul(ones, opset13.constant(weights), False, True)
+    (tmp_path / "fp32").mkdir()
+    openvino.save_model(openvino.Model([opset13.add(x, product)], [x]), tmp_path / "fp32" / "model.xml", compress_to_fp16=False)
+    described = openvino_ir.describe(tmp_path / "fp32", openvino_ir.read(tmp_path / "fp32" / "model.xml"), "fp32", {})
+    given = np.zeros((2, 4, 8), np.float32)
+    found = next(iter(open_model(quantize(described, tmp_path / "int4").model, "openvino").run({"x": given}).values()))
+    np.testing.assert_allclose(found, np.broadcast_to(weights.sum(1), given.shape), rtol=0.02)
+
+
 def test_the_older_tflite_runtime_refuses_the_file(made: Made, tmp_path: Path) -> None:
     from edgekit.core.errors import SourceError
     from edgekit.sessions import ENVIRONMENTS

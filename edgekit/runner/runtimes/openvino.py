@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,18 +78,15 @@ class OpenVino(Runtime):
         return [np.array(result[index]) for index in range(len(self.outputs))]
 
     def _request_for(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
-        request = self._requests.get(shapes)
-        if request is None and not self._requests:
-            model = self._model
-            if model.is_dynamic():
-                model = model.clone()
-                model.reshape(dict(enumerate(shapes)))
-            request = self._requests[shapes] = self._compile(model)
-        if request is None:
-            request = self._requests.get(None)
-        if request is None:
-            request = self._requests[None] = self._compile(self._model)
-        return request
+        if not self._requests and self._model.is_dynamic():
+            fixed = self._model.clone()
+            fixed.reshape(dict(enumerate(shapes)))
+            with suppress(RunnerError):  # folding 4-bit weights into constants fails in OpenVINO 2026.4
+                self._requests[shapes] = self._compile(fixed)
+        known = shapes if shapes in self._requests else None
+        if known not in self._requests:
+            self._requests[known] = self._compile(self._model)
+        return self._requests[known]
 
     def _compile(self, model: Any) -> Any:
         try:
