@@ -82,12 +82,27 @@ def prepared(model: Artifact) -> onnx.ModelProto:
 
     graph = load(model)
     named_nodes(graph)
+    turn_constants(graph.graph)
     opset = next(o for o in graph.opset_import if o.domain in ("", "ai.onnx"))
     if opset.version < 13:
         graph = onnx.version_converter.convert_version(graph, 13)
     graph = onnx.shape_inference.infer_shapes(graph)
     add_pre_process_metadata(graph)
     return graph
+
+
+def turn_constants(graph: onnx.GraphProto) -> None:
+    """Store constants that are transposed before use the way they are used: their scales, one a channel, would not turn with them."""
+    from onnx import helper, numpy_helper
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    for node in list(graph.node):
+        if node.op_type == "Transpose" and node.input[0] in stored and node.output[0] not in outputs:
+            axes = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "perm"), None)
+            turned = numpy_helper.to_array(stored[node.input[0]]).transpose(axes)
+            graph.initializer.append(numpy_helper.from_array(turned.copy(), node.output[0]))
+            graph.node.remove(node)
 
 
 def with_pairs(

@@ -191,3 +191,21 @@ def test_half_precision_beside_two_layers_in_float_still_loads(tmp_path: Path) -
     made = quantizer.perform(model, quantizer.plan(model, Context(example={})), tmp_path / "half", Context(example={}))
     x = np.array([[-1, 2, -3, 4]], np.float32)
     np.testing.assert_allclose(onnxruntime.InferenceSession(made.model).run(None, {"x": x})[0], np.maximum(x, 0) - x)
+
+
+def test_a_constant_that_is_used_both_ways_is_quantized_both_ways(tmp_path: Path) -> None:
+    averages = numpy_helper.from_array(np.repeat(np.eye(4, dtype=np.float32) / 2, 2, axis=1), "averages")
+    nodes = [
+        helper.make_node("MatMul", ["averages", "image"], ["rows"], name="rows"),
+        helper.make_node("Transpose", ["averages"], ["turned"], name="turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["rows", "turned"], ["logits"], name="columns"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, n, n]) for name, n in (("image", 8), ("logits", 4))]
+    (tmp_path / "pool").mkdir()
+    graph = helper.make_graph(nodes, "pool", ends[:1], ends[1:], [averages])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "pool" / "model.onnx")
+    inputs, outputs = ((TensorSpec(end.name, "float32", ("batch", 3, n, n)),) for end, n in zip(ends, (8, 4), strict=True))
+    pool = Artifact.describe(tmp_path / "pool", format="onnx", file="model.onnx", precision="fp32", inputs=inputs, outputs=outputs)
+    made = quantize("onnx_int8_static", pool, tmp_path / "out", OLD_X86)
+    assert not any(node.op_type == "Transpose" for node in onnx.load(made.model).graph.node)
+    np.testing.assert_allclose(run(made), SAMPLES.reshape(-1, 3, 4, 2, 4, 2).mean((3, 5)), atol=0.05)
