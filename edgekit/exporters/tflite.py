@@ -190,7 +190,8 @@ def _module_paths_as_names() -> Iterator[None]:
 def name_layers(model: Any, module: torch.nn.Module) -> None:
     """Name tensors after the modules they come from: ``layer1.0.conv1``, or ``layer1.0/Add`` for what has no weights.
 
-    The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first.
+    The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first. Where layers share a step before
+    them, such as the projections of one input, each has its own name last.
     """
     known = dict(module.named_modules())
     matrices = {name for name, value in module.named_parameters(remove_duplicate=False) if value.ndim > 1}
@@ -211,8 +212,8 @@ def name_layers(model: Any, module: torch.nn.Module) -> None:
             part.rpartition(";")[0] for text in joined for part in (text if ";" in text else text + ";").replace(";;", ";\n").split("\n")
         ]
         origins = [part for part in parts if part in known]
-        wanted = with_weights if layer.weighted else branches
-        origin = next((o for o in origins if o in wanted), origins[0] if origins else "")
+        fitting = [o for o in origins if o in (with_weights if layer.weighted else branches)] or origins[:1] or [""]
+        origin = fitting[-1 if layer.weighted else 0]
         kind = "".join(word.capitalize() for word in layer.operator.split("_"))
         name = origin if layer.weighted and origin else f"{origin}/{kind}".removeprefix("/")
         seen[name] += 1

@@ -131,6 +131,21 @@ def test_layers_bear_the_names_of_their_modules(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
 
 
+def test_projections_of_one_input_keep_their_names(tmp_path: Path) -> None:
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (torch.nn.Linear(8, 8) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1) @ self.value(x)
+
+    example = {"x": np.ones((1, 4, 8), np.float32)}
+    made = create(Exporter, "tflite", "exporters").write(Attention().eval(), tmp_path, Context(example=example))
+    found = {name for name, kind in operators(made).items() if kind == "FULLY_CONNECTED"}
+    assert found == {"query", "key", "value", "FullyConnected"}
+
+
 def test_a_weight_that_is_computed_from_others_is_exported(tmp_path: Path) -> None:
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(4, 4, 3, padding=1), dim=2)
     module = torch.nn.Sequential(normed, torch.nn.ReLU()).eval()
