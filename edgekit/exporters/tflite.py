@@ -190,8 +190,8 @@ def _module_paths_as_names() -> Iterator[None]:
 def name_layers(model: Any, module: torch.nn.Module) -> None:
     """Name tensors after the modules they come from: ``layer1.0.conv1``, or ``layer1.0/Add`` for what has no weights.
 
-    The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first. Where layers share a step before
-    them, such as the projections of one input, each has its own name last.
+    The converter joins the names of what it fuses by ``;;``, the outermost module of the last step first. Layers that share a step before
+    them, such as the projections of one input, bear each other's names too; a name that a layer has alone is that layer's.
     """
     known = dict(module.named_modules())
     matrices = {name for name, value in module.named_parameters(remove_duplicate=False) if value.ndim > 1}
@@ -203,17 +203,16 @@ def name_layers(model: Any, module: torch.nn.Module) -> None:
         **dict(zip(graph.inputs, (s.name for s in inputs), strict=True)),
         **dict(zip(graph.outputs, (s.name for s in outputs), strict=True)),
     }
+    layers = tflite_model.layers(model)
+    origins = [[part for part in _parts(model, layer) if part in known] for layer in layers]
+    eligible = [with_weights if layer.weighted else branches for layer in layers]
+    fitting = [[name for name in names if name in some] for some, names in zip(eligible, origins, strict=True)]
+    alone = {names[0] for layer, names in zip(layers, fitting, strict=True) if layer.weighted and len(set(names)) == 1}
     seen: Counter[str] = Counter(fixed.values())
     named: dict[int, str] = {}
-    for layer in tflite_model.layers(model):
-        stored = [index for index in layer.node.inputs if tflite_model.constant(model, index) is not None]
-        joined = [layer.name, *(graph.tensors[index].name.decode() for index in stored)]
-        parts = [
-            part.rpartition(";")[0] for text in joined for part in (text if ";" in text else text + ";").replace(";;", ";\n").split("\n")
-        ]
-        origins = [part for part in parts if part in known]
-        fitting = [o for o in origins if o in (with_weights if layer.weighted else branches)] or origins[:1] or [""]
-        origin = fitting[-1 if layer.weighted else 0]
+    for layer, every, names in zip(layers, origins, fitting, strict=True):
+        own = [name for name in names if name not in alone] if layer.weighted else []
+        origin = (own or names or every or [""])[0]
         kind = "".join(word.capitalize() for word in layer.operator.split("_"))
         name = origin if layer.weighted and origin else f"{origin}/{kind}".removeprefix("/")
         seen[name] += 1
@@ -222,6 +221,14 @@ def name_layers(model: Any, module: torch.nn.Module) -> None:
             named[index] = unique if place == 0 else f"{unique}:{place}"
     for index, tensor in enumerate(graph.tensors):
         tensor.name = (named.get(index) or fixed.get(index) or f"c{index}").encode()
+
+
+def _parts(model: Any, layer: tflite_model.Layer) -> list[str]:
+    """The names that are joined in those of a layer and of its constants."""
+    tensors = model.subgraphs[0].tensors
+    stored = [index for index in layer.node.inputs if tflite_model.constant(model, index) is not None]
+    joined = [layer.name, *(tensors[index].name.decode() for index in stored)]
+    return [part.rpartition(";")[0] for text in joined for part in (text if ";" in text else text + ";").replace(";;", ";\n").split("\n")]
 
 
 def vary_batch(model: Any) -> bool:

@@ -117,6 +117,20 @@ def write(made: Any, plan: Sequence[LayerPlan], model: Artifact, out: Path, prec
     return tflite_model.describe(out, precision, model.metadata)
 
 
+def at_odds(model: Any, layers: Sequence[tflite_model.Layer]) -> set[str]:
+    """Names of layers that read a matrix which operators of another kind read too: its scales lie along one axis, theirs along others."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = model.subgraphs[0].tensors
+    readers: dict[int, list[tflite_model.Layer]] = {}
+    for layer in layers:
+        for index in layer.node.inputs:
+            matrix = tensors[index].type == schema.TensorType.FLOAT32 and len(tensors[index].shape) > 1
+            if matrix and tflite_model.constant(model, index) is not None:
+                readers.setdefault(tensors[index].buffer, []).append(layer)
+    return {layer.name for found in readers.values() if len({layer.operator for layer in found}) > 1 for layer in found}
+
+
 def is_transformer(layers: Sequence[tflite_model.Layer]) -> bool:
     """Whether a graph multiplies activations with each other after a softmax and has more matrix products than convolutions."""
     kinds = [layer.operator for layer in layers]

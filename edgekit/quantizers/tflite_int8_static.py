@@ -62,10 +62,12 @@ class TfLiteInt8Static(TfLiteQuantizer):
             )
         if self.spec.min_sqnr is not None:
             refuse_lengths(model, "min_sqnr")
-        layers = tflite_model.layers(tflite_model.read(model.model))
+        graph = tflite_model.read(model.model)
+        layers = tflite_model.layers(graph)
         with muted(native=True):
-            static = _tflite.supported(layers, self.precision, self.spec.granularity)
-            dynamic = _tflite.supported(layers, "int8-dynamic", self.spec.granularity)
+            at_odds = _tflite.at_odds(graph, layers)
+            static = _tflite.supported(layers, self.precision, self.spec.granularity) - at_odds
+            dynamic = _tflite.supported(layers, "int8-dynamic", self.spec.granularity) - at_odds
         if _tflite.is_transformer(layers):
             wanted = {layer.name: self.precision for layer in layers if layer.operator in CONVOLUTIONS and layer.name in static}
             wanted |= {
@@ -73,7 +75,7 @@ class TfLiteInt8Static(TfLiteQuantizer):
             }
         else:
             wanted = dict.fromkeys(static, self.precision)
-        plan = _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it")
+        plan = _tflite.layer_plan(layers, wanted, self.spec, reason="LiteRT's quantizer has no int8 form of it that loads")
         plan = marked(plan, _tflite.trained_ranges(model, self.spec, context))
         return plan if self.spec.min_sqnr is None else with_floats(plan, model, self.spec, self.spec.min_sqnr, context)
 

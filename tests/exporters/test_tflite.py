@@ -146,6 +146,20 @@ def test_projections_of_one_input_keep_their_names(tmp_path: Path) -> None:
     assert found == {"query", "key", "value", "FullyConnected"}
 
 
+def test_the_halves_of_a_gate_keep_their_names(tmp_path: Path) -> None:
+    class Gate(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.up, self.down = (torch.nn.Linear(8, 8, bias=False) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.down(torch.nn.functional.silu(self.gate(x)) * self.up(x))
+
+    example = {"x": np.ones((1, 4, 8), np.float32)}
+    found = operators(create(Exporter, "tflite", "exporters").write(Gate().eval(), tmp_path, Context(example=example)))
+    assert {name for name, kind in found.items() if kind == "FULLY_CONNECTED"} == {"gate", "up", "down"}
+
+
 def test_a_weight_that_is_computed_from_others_is_exported(tmp_path: Path) -> None:
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(4, 4, 3, padding=1), dim=2)
     module = torch.nn.Sequential(normed, torch.nn.ReLU()).eval()

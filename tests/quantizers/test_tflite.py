@@ -60,6 +60,16 @@ class Pooled(nn.Module):
         return self.head(self.pool(self.stem(image)).mean((2, 3)))
 
 
+class Averaged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.register_buffer("averages", torch.eye(4).repeat_interleave(2, 1) / 2 + torch.rand(4, 8) / 8, persistent=False)
+
+    def forward(self, image):
+        return self.averages @ self.stem(image) @ self.averages.T
+
+
 class Hybrid(Transformer):
     def __init__(self):
         super().__init__()
@@ -256,3 +266,12 @@ def test_old_interpreter_refuses_what_it_would_compute_wrongly_and_runs_the_rest
     channel = quantize("tflite_int8_dynamic", model, tmp_path / "c")
     with pytest.raises((InputError, SetupError), match="version"):
         host.open(channel.model, "tflite_runtime", RuntimeSettings())
+
+
+def test_a_matrix_that_two_kinds_of_operators_read_stays_in_float(exported: Callable[[str], Artifact], tmp_path: Path) -> None:
+    model = exported("Averaged")
+    made = quantize("tflite_int8_static", model, tmp_path / "out")
+    left, right = (open_model(each.model, "litert").run({"image": IMAGES[:1]}) for each in (model, made))
+    wanted, found = (next(iter(side.values())) for side in (left, right))
+    assert np.abs(wanted - found).max() < 0.1 * np.abs(wanted).max()
+    assert set(plan("tflite_int8_static", model).values()) == {"fp32", "int8-static"}
