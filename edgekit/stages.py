@@ -139,6 +139,8 @@ class Stages:
 
         options = {**_options(quantizer), "scheme": scheme.model_dump() if scheme else None, "seed": self._recipe.seed}
         options |= {"parts": self.parts_digest}
+        if quantizer.spec.min_sqnr is not None:
+            options["kernels"] = _kernels()
         inputs = {
             "model": model.digest,
             "metadata": digest.of_json(model.metadata),
@@ -160,7 +162,7 @@ class Stages:
 
         machine = timed and this_machine().model_dump(mode="json")
         options = {**_options(quantizer), "runtime": runtime, **asdict(settings), "machine": machine, "seed": self._recipe.seed}
-        options |= {"scheme": scheme and scheme.model_dump(), "max_drop": self._recipe.budget.max_drop}
+        options |= {"scheme": scheme and scheme.model_dump(), "max_drop": self._recipe.budget.max_drop, "kernels": _kernels()}
         inputs = {"model": model.digest, "calibration": _digest(self._calibration), "training": _digest(self._training)}
         inputs |= {"task": self._task_digest, "search": code_digest("search")}
         return Artifact.load(self.run("search", quantizer, options, inputs, (*quantizer.packages, *_packages(runtime)), make))
@@ -198,8 +200,7 @@ class Stages:
             with open_session(model.model, runtime, settings, fresh=False) as session:
                 accuracy.observe(session, data, self._task, out, original=original, progress=self.progress)
 
-        kernels = sorted(kernel_features(this_machine().features))
-        options = {"runtime": runtime, **asdict(settings), "kernels": kernels, "task": qualified(self._task), **_options(self._task)}
+        options = {"runtime": runtime, **asdict(settings), "kernels": _kernels(), "task": qualified(self._task), **_options(self._task)}
         inputs = {
             "model": model.digest,
             "data": _digest(data),
@@ -349,6 +350,11 @@ class Stages:
         seconds = round(time.perf_counter() - began, 3)
         self.records.append(StageRecord(stage=key.stage, plugin=key.plugin, key=result.key, cached=result.cached, seconds=seconds))
         return result.path
+
+
+def _kernels() -> list[str]:
+    """What decides which kernels this CPU runs, and with them what an int8 model computes."""
+    return sorted(kernel_features(this_machine().features))
 
 
 def _check_disjoint(data: DataSet, evaluation: DataSet, out: Path) -> None:

@@ -90,12 +90,14 @@ def test_a_second_run_reuses_every_stage_and_writes_the_same_bytes(kit, recipe):
     assert contents(kit.out) == before
 
 
-def test_a_store_shared_by_machines_keeps_what_each_kind_of_cpu_computed(kit, recipe, monkeypatch):
-    edgekit.compress(recipe(), out=kit.out)
+@pytest.mark.parametrize("min_sqnr", [None, 1.0])
+def test_a_store_shared_by_machines_keeps_what_each_kind_of_cpu_computed(kit, recipe, monkeypatch, min_sqnr):
+    edgekit.compress(recipe(quantization={"min_sqnr": min_sqnr}), out=kit.out)
     other = this_machine().model_copy(update={"features": ("avx2", "avx512f", "avx512_vnni")})
     monkeypatch.setattr("edgekit.stages.this_machine", lambda: other)
-    cached = {stage.stage: stage.cached for stage in edgekit.compress(recipe(), out=kit.out).stages}
-    assert (cached["quantize"], cached["evaluate"]) == (True, False)
+    report = edgekit.compress(recipe(quantization={"min_sqnr": min_sqnr}), out=kit.out)
+    cached = {stage.stage: stage.cached for stage in report.stages}
+    assert (cached["quantize"], cached["evaluate"]) == (min_sqnr is None, False)
 
 
 def test_python_gets_the_report_that_is_written(kit, recipe):
