@@ -214,3 +214,16 @@ def test_flatbuffer_passes_through_and_an_onnx_graph_is_refused(tmp_path: Path) 
     with pytest.raises(ExportError, match="does not become TFLite") as problem:
         export(graph, tmp_path / "refused", {})
     assert "PyTorch" in problem.value.hint
+
+
+def test_layers_of_a_llama_keep_their_names(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=11, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=4, use_cache=False
+    )
+    example = {"input_ids": TOKENS["input_ids"], "attention_mask": TOKENS["attention_mask"]}
+    model = transformers.LlamaForCausalLM(config).eval()
+    found = set(operators(create(Exporter, "tflite", "exporters").write(model, tmp_path, Context(example=example))))
+    parts = [f"self_attn.{side}_proj" for side in "qkvo"] + [f"mlp.{side}_proj" for side in ("gate", "up", "down")]
+    assert {f"model.layers.0.{part}" for part in parts} <= found
