@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgekit.core.recipe import Recipe
 
 ORIGINAL = "original"
+UNSATURATED = "judged with int8 products that add up exactly, as the target's kernels add them and this CPU's would not"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def _build(stages: Stages, candidate: Candidate, checkpoint: Checkpoint, recipe:
         return Built(candidate, stages.quantized(model, quantizer, backend.int8))
     if model.components:
         raise RecipeError("accuracy_aware searches single graphs, not models of several", hint="name layers in 'exclude' instead")
-    runtime, settings = backend.stand_in or backend.runtime, RuntimeSettings(threads=candidate.target.threads)
-    timed = backend.stand_in is None and candidate.target.measurable_on(this_machine())
+    runtime, timed = backend.stand_in or backend.runtime, _at_hand(candidate)
+    settings = RuntimeSettings(threads=candidate.target.threads, precision=_execution(candidate))
     made = stages.assigned(model, quantizer, backend.int8, runtime, settings, timed=timed)
     return Built(candidate, made, precision.summary(made))
 
@@ -121,10 +122,22 @@ def _bench(candidates: Sequence[Candidate], progress: Progress) -> Bench | None:
     """What times modules for passes: the first wanted runtime of the first target that can be measured here."""
     for candidate in candidates:
         backend, target = candidate.backend, candidate.target
-        if backend.stand_in is None and target.measurable_on(this_machine()):
+        if _at_hand(candidate):
             settings = RuntimeSettings(threads=target.threads)
             return RuntimeBench(create(Exporter, _exporter(backend, {}), "exporters"), backend.runtime, settings, progress=progress)
     return None
+
+
+def _at_hand(candidate: Candidate) -> bool:
+    """Whether what is measured here is measured on the target."""
+    return candidate.target.runs_on(this_machine(), candidate.backend)
+
+
+def _execution(candidate: Candidate) -> str:
+    """Precision to execute in; a machine that stands in for the target has to compute what the target's kernels do."""
+    if candidate.execution != "f32":
+        return candidate.execution
+    return candidate.target.execution_on(this_machine(), candidate.backend, candidate.precision)
 
 
 def _improved(stages: Stages, checkpoint: Checkpoint, passes: Sequence[Pass], recipe: Recipe, bench: Bench | None) -> Checkpoint:
@@ -158,18 +171,20 @@ def _entrant(built: Built, field: Sequence[Built]) -> Entrant:
     candidate = built.candidate
     backend, target = candidate.backend, candidate.target
     yardstick = next(b.candidate.id for b in field if b.candidate.role == "export" and b.candidate.backend == backend)
+    execution = _execution(candidate)
+    notes = (*built.notes, UNSATURATED) if execution == "unsaturated" else built.notes
     return Entrant(
         id=candidate.id,
         role=candidate.role,
         artifact=built.artifact,
         runtime=backend.stand_in or backend.runtime,
-        settings=RuntimeSettings(threads=target.threads, precision=candidate.execution),
+        settings=RuntimeSettings(threads=target.threads, precision=execution),
         precision=candidate.precision,
         target=target.name,
         deployed_in=backend.runtime,
-        at_hand=backend.stand_in is None and target.measurable_on(this_machine()),
+        at_hand=_at_hand(candidate),
         yardstick=yardstick,
-        notes=built.notes,
+        notes=notes,
     )
 
 

@@ -54,6 +54,11 @@ class Machine(Schema):
     system: str
     python: str
 
+    @property
+    def saturates(self) -> bool:
+        """Whether int8 kernels add pairs of products in 16 saturating bits here: x86 before VNNI (``vpmaddubsw``)."""
+        return self.architecture == "x86_64" and not {"avx512_vnni", "avx_vnni"} & set(self.features)
+
 
 @cache
 def this_machine() -> Machine:

@@ -261,7 +261,8 @@ class RuntimeSettings:
 
     Attributes:
         threads: threads for one inference.
-        precision: ``f32`` or ``bf16`` execution where the runtime can choose (OpenVINO); ``f32`` elsewhere.
+        precision: ``f32``; ``bf16`` where the runtime can choose (OpenVINO); ``unsaturated``, as ``f32`` with int8 products that add up
+            exactly on any CPU.
     """
 
     threads: int = 1

@@ -148,6 +148,24 @@ class Target(Schema):
             return False
         return not self.devices or self.is_device(machine)
 
+    def runs_on(self, machine: Machine, backend: Backend) -> bool:
+        """Whether a backend does on a machine what it does on this target: no runtime stands in for it, and the kernels are the same."""
+        return backend.stand_in is None and self.measurable_on(machine)
+
+    def execution_on(self, machine: Machine, backend: Backend, precision: str) -> str:
+        """How a runtime has to execute a model on a machine to compute what this target's kernels do.
+
+        Args:
+            machine: the target, or what stands in for it.
+            backend: one of this target's.
+            precision: of the model, such as ``int8-static``.
+
+        Returns:
+            ``unsaturated`` for int8 where the machine's kernels saturate and the target's don't, else ``f32``.
+        """
+        exact = backend.int8 is not None and not backend.int8.reduce_range and not self.runs_on(machine, backend)
+        return "unsaturated" if exact and machine.saturates and family(precision) == "int8" else "f32"
+
     def is_device(self, machine: Machine) -> bool:
         """Whether a machine is one of the devices that this profile describes."""
         return any(name in machine.cpu for name in self.devices)

@@ -15,6 +15,8 @@ from edgekit.agent.fit import version
 from edgekit.agent.refusal import Refused
 from edgekit.core import digest
 from edgekit.core.errors import InputError, OutputError
+from edgekit.core.machine import this_machine
+from edgekit.core.plugin import RuntimeSettings
 from edgekit.core.recipe import Recipe, load_recipe
 from edgekit.core.report import ModelResult, Report, load_report
 from edgekit.core.schema import Schema
@@ -151,7 +153,10 @@ def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], roots: list[A
 
 def _contents(source: Source, wish: Wish) -> tuple[dict[str, bytes | Path], samples.Facts]:
     runtime = _runtime(source)
-    recorded, facts = samples.record(source.main, runtime, source.target.threads, source.data, wish.samples)
+    target = source.target
+    execution = target.execution_on(this_machine(), _backend(source), source.model.precision)
+    settings = RuntimeSettings(threads=target.threads, precision=execution)
+    recorded, facts = samples.record(source.main, runtime, settings, source.data, wish.samples)
     model = {f"model/{path.relative_to(source.folder).as_posix()}": path for path in source.files}
     files: dict[str, bytes | Path] = {**model, RUNNER: agent_file(), "selftest/samples.frames": recorded}
     files["io.json"] = content.interface(source.report, source.model, f"model/{source.main.name}", facts, source.data)

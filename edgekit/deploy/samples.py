@@ -27,7 +27,7 @@ class Facts:
     sample: dict[str, tuple[int, ...]]
 
 
-def record(model: Path, runtime: str, threads: int, data: DataSet, count: int) -> tuple[bytes, Facts]:
+def record(model: Path, runtime: str, settings: RuntimeSettings, data: DataSet, count: int) -> tuple[bytes, Facts]:
     """Run samples that are spread over a set, and write inputs and outputs as frames of the runner's protocol.
 
     Raises:
@@ -35,7 +35,7 @@ def record(model: Path, runtime: str, threads: int, data: DataSet, count: int) -
         SourceError: the model does not load or run.
     """
     frames: list[bytes] = []
-    with open_session(model, runtime, RuntimeSettings(threads=threads), fresh=False) as session:
+    with open_session(model, runtime, settings, fresh=False) as session:
         shapes: dict[str, tuple[int, ...]] = {}
         for inputs, _ in data.batches(1, limit=count):
             frames += [b"".join(map(bytes, protocol.pack({}, arrays))) for arrays in (inputs, session.run(inputs))]

@@ -56,7 +56,7 @@ def with_floats(
 
         def noise(*, only: Sequence[str] = (), floats: Sequence[str] = ()) -> float:
             made = _onnx.with_pairs(copy.deepcopy(graph), ranges, kinds, spec, scheme, only=only, kept=[*kept, *floats])
-            return bench.noise(_runner(made, file))
+            return bench.noise(_runner(made, file, exact=not scheme.reduce_range))
 
         return quiet_enough(
             plan,
@@ -81,8 +81,8 @@ def followers(graph: onnx.ModelProto) -> dict[str, list[str]]:
     }
 
 
-def _runner(graph: onnx.ModelProto, file: Path) -> Run:
-    session = opened(graph, file)
+def _runner(graph: onnx.ModelProto, file: Path, *, exact: bool = False) -> Run:
+    session = opened(graph, file, exact=exact)
 
     def run(sample: Batch) -> list[np.ndarray]:
         outputs: list[np.ndarray] = session.run(None, sample)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core import openvino_ir
+from edgekit.core.machine import this_machine
 from edgekit.quantizers._openvino import PASSING
 from edgekit.quantizers._sensitivity import FLOAT, Bench, Run, quiet_enough
 
@@ -38,12 +39,13 @@ def with_floats(
     excluded = [layer.layer for layer in plan if layer.precision == FLOAT]
     weighted = {node.get_friendly_name() for node in openvino_ir.layers(graph) if openvino_ir.is_weighted(node)}
     made = quantized(excluded)
+    exact = context.scheme is not None and not context.scheme.reduce_range and this_machine().saturates
     bench = Bench(data, _runner(model, graph))
 
     def alone(layer: str) -> float:
         mixed = made.clone()
         restore_all_but(layer, mixed, graph)
-        return bench.noise(_runner(model, mixed))
+        return bench.noise(_runner(model, mixed, exact=exact))
 
     return quiet_enough(
         plan,
@@ -51,7 +53,7 @@ def with_floats(
         wanted,
         context,
         alone=alone,
-        together=lambda floats: bench.noise(_runner(model, quantized([*excluded, *floats]))),
+        together=lambda floats: bench.noise(_runner(model, quantized([*excluded, *floats]), exact=exact)),
         along=lambda floats: {},
     )
 
@@ -86,10 +88,11 @@ def _hands_on(node: Any, layer: str) -> bool:
     return node.get_type_name() in PASSING and layer in readers
 
 
-def _runner(model: Artifact, graph: Any) -> Run:
+def _runner(model: Artifact, graph: Any, *, exact: bool = False) -> Run:
+    """Compile a model; ``exact`` has it round to 8 bits and multiply in float, for kernels here would saturate and the target's don't."""
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, **({"LP_TRANSFORMS_MODE": "NO"} if exact else {})}
     request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
 
     def run(sample: Batch) -> list[np.ndarray]:

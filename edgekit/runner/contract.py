@@ -53,7 +53,8 @@ class Runtime(ABC):
         FORMAT: the model format it loads (``torch``, ``onnx``, ``openvino``, ``tflite``).
         PACKAGES: distributions whose version decides the numbers; the first one is the runtime itself.
         MODULE: the module to import.
-        PRECISIONS: execution precisions that can be asked for.
+        PRECISIONS: execution precisions that can be asked for. ``unsaturated`` is ``f32`` whose int8 products add up exactly, at whatever
+            speed, where x86 kernels before VNNI saturate at 16 bits; a runtime whose kernels never do takes it as ``f32``.
         inputs: in the model's own order.
         outputs: in the model's own order.
         circumstances: runtime, version, execution precision really used, threads.
@@ -62,7 +63,7 @@ class Runtime(ABC):
     FORMAT: ClassVar[str]
     PACKAGES: ClassVar[tuple[str, ...]]
     MODULE: ClassVar[str]
-    PRECISIONS: ClassVar[tuple[str, ...]] = ("f32",)
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("f32", "unsaturated")
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]

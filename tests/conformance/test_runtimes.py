@@ -201,6 +201,12 @@ def test_bf16_is_executed_or_refused_but_never_ignored(case: SimpleNamespace) ->
         assert 1e-5 < difference < 0.2  # bfloat16 keeps 8 bits
 
 
+def test_unsaturated_changes_nothing_in_float(case: SimpleNamespace) -> None:
+    with case.place.open(case.model, case.runtime, RuntimeSettings(precision="unsaturated")) as session:
+        inputs = tiny.batch(3)
+        np.testing.assert_allclose(session.run(inputs)["logits"], tiny.reference(inputs)["logits"], rtol=0, atol=1e-5)
+
+
 def test_damaged_files_are_refused(case: SimpleNamespace, tmp_path: Path) -> None:
     whole = case.model.read_bytes()
     damaged = [whole[: len(whole) // 2]]

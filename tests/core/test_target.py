@@ -120,6 +120,32 @@ def test_a_device_is_measured_on_that_device_only():
     assert not load_target("raspberry-pi-4").measurable_on(machine("aarch64", ("asimd",), "a server"))
 
 
+@pytest.mark.parametrize(
+    ("features", "target", "runtime", "precision", "expected"),
+    [
+        (("avx2",), "x86-avx512-vnni", "onnxruntime", "int8-static", "unsaturated"),
+        (("avx2",), "x86-avx512-vnni", "onnxruntime", "fp32", "f32"),
+        (("avx2",), "x86-avx2", "onnxruntime", "int8-static", "f32"),
+        (("avx2",), "raspberry-pi-5", "onnxruntime", "int8-dynamic", "unsaturated"),
+        (("avx2",), "jetson-nano", "tensorrt", "fp16", "f32"),
+        (("avx2",), "jetson-orin-nano", "tensorrt", "int8-static", "unsaturated"),
+        (("avx2", "avx_vnni"), "raspberry-pi-5", "onnxruntime", "int8-static", "f32"),
+        (("avx2", "avx512f", "avx512_vnni"), "x86-amx", "openvino", "int8-static", "f32"),
+    ],
+)
+def test_a_stand_in_computes_what_the_targets_kernels_do(features, target, runtime, precision, expected):
+    profile = load_target(target)
+    assert profile.execution_on(machine(features=features), profile.backend(runtime=runtime), precision) == expected
+
+
+def test_kernels_that_saturate_are_taken_as_they_are_where_they_are_the_targets():
+    profile = load_target("x86-avx2")
+    backend = profile.backend(runtime="onnxruntime")
+    careless = backend.model_copy(update={"int8": backend.int8.model_copy(update={"reduce_range": False})})
+    assert profile.execution_on(machine(features=("avx2",)), careless, "int8-static") == "f32"
+    assert profile.execution_on(machine("aarch64", ("asimd",)), careless, "int8-static") == "f32"
+
+
 def test_backend_is_the_preferred_or_the_first_that_fits():
     target = load_target("x86-amx")
     assert target.backend().runtime == "openvino"

@@ -195,6 +195,9 @@ def test_two_targets_in_one_run_and_a_board_that_is_not_here(kit, recipe, capfd)
     chosen = report.model(jetson.chosen)
     assert (chosen.latency.basis, chosen.accuracy.basis, chosen.precision) == ("not measured", "estimated", "int8-static")
     assert "jetson-orin-nano is not at hand" in chosen.latency.reason
+    exactly = "judged with int8 products that add up exactly, as the target's kernels add them and this CPU's would not"
+    assert (exactly in chosen.notes) == this_machine().saturates
+    assert not any(exactly in model.notes for model in report.models if model.target == "host" or model.precision == "fp32")
     assert "trtexec --onnx=model.onnx " in jetson.command
     assert "image:1x1x8x8" in jetson.command
     graph = onnx.load(kit.out / "jetson-orin-nano" / "model.onnx")

@@ -54,7 +54,7 @@ def load(path: Path, runtime: str, *, threads: int = 1, precision: str = "f32") 
         path: the model's main file; companions lie beside it.
         runtime: one of :func:`runtime_names`.
         threads: threads for one inference.
-        precision: ``f32``, or ``bf16`` where the runtime and the CPU offer it.
+        precision: ``f32``, ``unsaturated``, or ``bf16`` where the runtime and the CPU offer it.
 
     Raises:
         RunnerError: ``missing``, ``model`` or ``input``.

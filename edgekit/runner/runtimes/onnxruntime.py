@@ -31,12 +31,12 @@ class OnnxRuntime(Runtime):
     PACKAGES = ("onnxruntime",)
     MODULE = "onnxruntime"
 
-    def __init__(self, session: Any, threads: int, version: str) -> None:
+    def __init__(self, session: Any, threads: int, precision: str, version: str) -> None:
         self._session = session
         self.inputs = tuple(_tensor(value) for value in session.get_inputs())
         self.outputs = tuple(_tensor(value) for value in session.get_outputs())
         self._names = [output.name for output in self.outputs]
-        self.circumstances = {"runtime": "onnxruntime", "version": version, "precision": "f32", "threads": threads}
+        self.circumstances = {"runtime": "onnxruntime", "version": version, "precision": precision, "threads": threads}
 
     @classmethod
     def load(cls, path: Path, threads: int, precision: str) -> OnnxRuntime:
@@ -51,11 +51,13 @@ class OnnxRuntime(Runtime):
         # Threads spin while a call runs, as they do by default, but not for the 50 ms after it: an idle runner that burns a core
         # would slow down whatever is measured next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if precision == "unsaturated":
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # the library's own exceptions share no base but this
             raise not_loadable(path, _PLACE.sub("", str(problem))) from problem
-        return cls(session, threads, library.__version__)
+        return cls(session, threads, precision, library.__version__)
 
     def prepare(self, feed: Arrays) -> Callable[[], Any]:
         """Return a call of ``session.run``."""

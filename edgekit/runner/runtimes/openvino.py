@@ -26,18 +26,20 @@ class OpenVino(Runtime):
     FORMAT = "openvino"
     PACKAGES = ("openvino",)
     MODULE = "openvino"
-    PRECISIONS = ("f32", "bf16")
+    PRECISIONS = ("f32", "unsaturated", "bf16")
 
     def __init__(self, path: Path, core: Any, model: Any, library: Any, threads: int, precision: str) -> None:
         self._path = path
         self._core = core
         self._model = model
         self._tensor = partial(library.Tensor, shared_memory=True)
+        self._computes_in = "f32" if precision == "unsaturated" else precision
         self._settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": self._computes_in,
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            **({"LP_TRANSFORMS_MODE": "NO"} if precision == "unsaturated" else {}),  # rounds to 8 bits and multiplies in float
         }
         self._requests: dict[tuple[tuple[int, ...], ...] | None, Any] = {}
         self._bound: Arrays = {}
@@ -94,8 +96,8 @@ class OpenVino(Runtime):
         except RuntimeError as problem:
             raise not_loadable(self._path, problem) from problem
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if used != self.circumstances["precision"]:
-            raise RunnerError("input", f"openvino executes in {used} here, not in {self.circumstances['precision']}")
+        if used != self._computes_in:
+            raise RunnerError("input", f"openvino executes in {used} here, not in {self._computes_in}")
         return compiled.create_infer_request()
 
 
