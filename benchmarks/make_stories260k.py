@@ -2,8 +2,9 @@
 
     python -m benchmarks.make_stories260k OUT
 
-``OUT/texts.yaml`` describes ``OUT/texts.npz``: the five documents of ``tinystories_sample.txt`` judge; 256 stories that the model itself
-tells, drawn token by token from a seed, calibrate. A text is 512 tokens, padded behind where it is shorter; there labels are -100.
+``OUT/texts.yaml`` describes ``OUT/texts.npz``: the five documents of ``tinystories_sample.txt`` judge; of stories that the model itself
+tells, drawn token by token from a seed, 256 calibrate and another 1,024 train. A text is 512 tokens, padded behind where it is shorter;
+there labels are -100.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 LENGTH, PADDING, IGNORED = 512, 0, -100
-STORIES, SEED = 256, 0
+STORIES = {"calibration": 256, "training": 1024}
+"""How many are told; their order is their seed."""
 SET = """schema: 1
-title: TinyStories, five documents; told stories to calibrate
+title: TinyStories, five documents; told stories to calibrate and to train on
 origin: {url: "https://github.com/stanford-cs336/assignment1-basics", licence: "MIT; TinyStories: CDLA-Sharing"}
 read: {use: npz, path: texts.npz, inputs: {input_ids: evaluation, attention_mask: evaluation_mask}, labels: evaluation_labels}
 splits:
   evaluation: {}
-  calibration: {read: &told {inputs: {input_ids: calibration, attention_mask: calibration_mask}, labels: calibration_labels}}
-  training: {read: *told}
+  calibration: {read: {inputs: {input_ids: calibration, attention_mask: calibration_mask}, labels: calibration_labels}}
+  training: {read: {inputs: {input_ids: training, attention_mask: training_mask}, labels: training_labels}}
 """
 
 
@@ -48,7 +50,8 @@ def make(source: Path, out: Path) -> None:
     documents = (source / "tinystories_sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
     judged = [tokenizer.encode(text.strip())[: LENGTH + 1] for text in documents if text.strip()]
     arrays = {}
-    for name, texts in (("evaluation", judged), ("calibration", told(model, STORIES, SEED))):
+    stories = {name: told(model, count, seed) for seed, (name, count) in enumerate(STORIES.items())}
+    for name, texts in {"evaluation": judged, **stories}.items():
         arrays[name], arrays[f"{name}_mask"], arrays[f"{name}_labels"] = padded(texts)
     np.savez_compressed(out / "texts.npz", **arrays)
     (out / "texts.yaml").write_text(SET, encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Int4 weights on the stories260K Llama: perplexity after rounding, GPTQ and AWQ, and the text that each format then writes.
+"""Int4 weights on the stories260K Llama: perplexity after rounding, AWQ, GPTQ and training, and the text that each format then writes.
 
     python -m benchmarks.make_stories260k STORIES
     python -m benchmarks.stories260k STORIES
 
 Weights of the decoder's matrix products are in groups of 32; the embedding, which is the last layer's matrix too, stays in float. The
-passes calibrate on stories that the model itself tells; the five documents of ``tinystories_sample.txt`` judge. Every row also says
-whether what the file stores is, bit for bit, what the pass made. Writes ``benchmarks/results/stories260k.json``.
+passes calibrate, and train, on stories that the model itself tells; the five documents of ``tinystories_sample.txt`` judge. Every row
+also says whether what the file stores is, bit for bit, what the pass made. Writes ``benchmarks/results/stories260k.json``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,20 @@ from edgekit.core.modules import load_module, save_improved
 from edgekit.core.plugin import Context, Exporter, Pass, Quantizer, Source, Task
 from edgekit.core.registry import create
 from edgekit.core.resources import data_root
-from edgekit.data import check_disjoint, open_dataset
+from edgekit.data import Role, check_disjoint, open_dataset
 from edgekit.runner import load as open_model
 from edgekit.sessions import NATIVE
 
 RESULT = Path(__file__).parent / "results" / "stories260k.json"
 FORMATS = ("onnx", "openvino", "tflite")
-METHODS: dict[str, dict[str, Any] | None] = {
-    "rtn": None,
-    "gptq": {"use": "gptq", "samples": 256, "damping": 0.0001},
-    "awq": {"use": "awq", "samples": 256},
+ROLES: tuple[Role, ...] = ("evaluation", "calibration", "training")
+GPTQ = {"use": "gptq", "samples": 256, "damping": 0.0001}
+TRAINED = {"use": "qat_int4", "training": {"epochs": 4, "learning_rate": 0.002}}
+METHODS: dict[str, tuple[dict[str, Any], ...]] = {
+    "rtn": (),
+    "awq": ({"use": "awq", "samples": 256},),
+    "gptq": (GPTQ,),
+    "gptq+qat": (GPTQ, TRAINED),
 }
 """The damping is the best of 0.01, 0.001, 0.0001 and 0.00001 on stories told for that alone, 32 to calibrate and 16 to judge."""
 GROUP, PROMPT, NEW_TOKENS = 32, "Once upon a time", 56
@@ -54,6 +58,7 @@ class Bench:
     """What all rows share."""
 
     context: Context
+    task: Task
     evaluation: DataSet
     tokenizer: Tokenizer
     checkpoint: Checkpoint
@@ -80,12 +85,15 @@ def main() -> None:
 
 def opened(stories: Path, folder: Path) -> Bench:
     """Load model and texts; the texts that calibrate and those that judge share none."""
-    sets = {role: open_dataset(f"{stories}/texts.yaml", role=role, base=stories) for role in ("calibration", "evaluation")}  # type: ignore[arg-type]
-    check_disjoint(sets["calibration"], sets["evaluation"])
-    context = Context(example=next(sets["calibration"].batches(1))[0], calibration=sets["calibration"])
+    evaluation, *told = (open_dataset(f"{stories}/texts.yaml", role=role, base=stories) for role in ROLES)
+    for own in told:
+        check_disjoint(own, evaluation)
+    task = create(Task, "causal_lm", "task")
+    context = Context(example=next(told[0].batches(1))[0], calibration=told[0], training=told[1], task=task)
     source = create(Source, {"use": "transformers", "path": str(stories), "auto_class": "AutoModelForCausalLM"}, "model")
     checkpoint = source.fetch(made(folder / "checkpoint"), context)
-    return Bench(context, sets["evaluation"], Tokenizer.read(data_root() / "text" / "tok512.bin"), checkpoint, folder)
+    context = replace(context, teacher=lambda: load_module(checkpoint))
+    return Bench(context, task, evaluation, Tokenizer.read(data_root() / "text" / "tok512.bin"), checkpoint, folder)
 
 
 def measured(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -96,22 +104,23 @@ def measured(bench: Bench) -> Iterator[dict[str, Any]]:
         yield told(floats.setdefault(name, row(bench, model, "float")))
     for symmetric in (True, False):
         grid = {"group": GROUP, "symmetric": symmetric}
-        for method, wish in METHODS.items():
+        for method, wishes in METHODS.items():
             label = f"{method}-{'symmetric' if symmetric else 'asymmetric'}"
-            checkpoint = improved(bench, {**wish, "grid": grid}, label) if wish else bench.checkpoint
+            checkpoint = bench.checkpoint
+            for wish in wishes:
+                checkpoint = improved(bench, checkpoint, {**wish, "grid": grid}, label)
             for name in FORMATS if symmetric else FORMATS[:2]:
                 model = quantized(bench, exported(bench, checkpoint, name, label), grid, label)
                 found = row(bench, model, label)
                 found["perplexity_change_percent"] = round(100 * (found["perplexity"] / floats[name]["perplexity"] - 1), 2)
-                if wish:
+                if wishes:
                     found["stored_bit_for_bit"] = same_weights(model, checkpoint)
                 yield told(found)
 
 
-def improved(bench: Bench, wish: dict[str, Any], label: str) -> Checkpoint:
+def improved(bench: Bench, checkpoint: Checkpoint, wish: dict[str, Any], label: str) -> Checkpoint:
     """Take the checkpoint through a pass."""
     work = create(Pass, wish, "passes")
-    checkpoint = bench.checkpoint
     module = load_module(checkpoint)
     plan = json.loads(json.dumps(work.plan(module, bench.context)))
     better = work.perform(module, plan, bench.context)
@@ -133,7 +142,7 @@ def quantized(bench: Bench, model: Artifact, grid: dict[str, Any], label: str) -
 
 def row(bench: Bench, model: Artifact, label: str) -> dict[str, Any]:
     """Judge a model and let it write."""
-    task = create(Task, "causal_lm", "task")
+    task = bench.task
     session = open_model(model.model, NATIVE[model.format], threads=1, precision="f32")
     pairs = [(session.run(inputs), labels) for inputs, labels in bench.evaluation.batches(1)]
     metrics = task.metrics(np.concatenate([task.observe(outputs, labels, outputs) for outputs, labels in pairs]))

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stories260k import METHODS, PROMPT, Bench, improved, made, opened
+from benchmarks.stories260k import GPTQ, PROMPT, Bench, improved, made, opened
 from edgekit import assembly
 from edgekit.core.artifacts import ARTIFACT, Artifact, Checkpoint
 from edgekit.core.machine import this_machine
@@ -79,7 +79,7 @@ def variants(bench: Bench, *, with_gptq: bool) -> Iterator[tuple[str, Artifact]]
 
     @cache
     def gptq() -> Checkpoint:
-        return improved(bench, {**(METHODS["gptq"] or {}), "grid": GRID}, "gptq")
+        return improved(bench, bench.checkpoint, {**GPTQ, "grid": GRID}, "gptq")
 
     def given() -> Checkpoint:
         return bench.checkpoint

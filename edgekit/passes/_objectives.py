@@ -47,6 +47,17 @@ def from_teacher(task: Task, teacher: torch.nn.Module, lesson: Lesson) -> Object
     return objective
 
 
+def in_float(objective: Objective) -> Objective:
+    """Compute a loss in 32 bits whatever the hardware prefers: bfloat16 can't tell the values of an integer grid apart."""
+    import torch
+
+    def exact(module: torch.nn.Module, inputs: Tensors, labels: Sequence[Any]) -> torch.Tensor:
+        with torch.autocast(next(iter(inputs.values())).device.type, enabled=False):
+            return objective(module, inputs, labels)
+
+    return exact
+
+
 def mixed_loss(task: Task, outputs: Tensors, wanted: Tensors, labels: Sequence[Any], lesson: Lesson) -> torch.Tensor:
     """Weigh the loss on labels against the difference to the teacher's outputs."""
     loss = task.imitation(outputs, wanted, lesson.temperature) * (1 - lesson.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from edgekit.algorithms.activations import Function
     from edgekit.core.datasets import DataSet
     from edgekit.core.plugin import Context
-    from edgekit.passes._engine import Objective, Tensors
 
 BATCH = 16
 
@@ -109,17 +108,6 @@ def as_trained(module: torch.nn.Module, plan: Any, context: Context) -> Rounded:
         if found.name in net.rounders:
             net.rounders[found.name].set_range(found.low, found.high)
     return net
-
-
-def in_float(objective: Objective) -> Objective:
-    """Compute a loss in 32 bits whatever the hardware prefers: bfloat16 can't tell the values of an 8-bit grid apart."""
-    import torch
-
-    def exact(module: torch.nn.Module, inputs: Tensors, labels: Sequence[Any]) -> torch.Tensor:
-        with torch.autocast(next(iter(inputs.values())).device.type, enabled=False):
-            return objective(module, inputs, labels)
-
-    return exact
 
 
 def calibrate(net: Rounded, data: DataSet, samples: int, context: Context) -> None:

@@ -15,8 +15,8 @@ from edgekit.core.plugin import Improvement, Pass
 from edgekit.core.recipe import PluginWish
 from edgekit.passes._deployed import folded, folds_of, read_folds
 from edgekit.passes._engine import Training, train
-from edgekit.passes._objectives import Lesson, from_labels, from_teacher, loaded, task_of
-from edgekit.passes._rounded import Grids, calibrate, in_float, learned, rounded, settle
+from edgekit.passes._objectives import Lesson, from_labels, from_teacher, in_float, loaded, task_of
+from edgekit.passes._rounded import Grids, calibrate, learned, rounded, settle
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from benchmarks.stories260k import greedy
 from edgekit.core.artifacts import Batch
 from edgekit.core.plugin import Context, Source, Task
 from edgekit.core.registry import create
-from edgekit.data import check_disjoint, open_dataset
+from edgekit.data import Role, check_disjoint, open_dataset
 
 SAID = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. "
@@ -39,11 +39,13 @@ def test_the_best_pair_is_merged_first_and_unknown_characters_become_bytes(tmp_p
 def test_perplexity_and_text_are_those_of_the_manifest(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(make_stories260k, "STORIES", 2)
+    monkeypatch.setattr(make_stories260k, "STORIES", {"calibration": 2, "training": 3})
     make_stories260k.make(data / "text", tmp_path / "stories")
-    sets = {role: open_dataset(f"{tmp_path}/stories/texts.yaml", role=role, base=tmp_path) for role in ("calibration", "evaluation")}  # type: ignore[arg-type]
-    check_disjoint(sets["calibration"], sets["evaluation"])
-    assert [len(data_set) for data_set in sets.values()] == [2, 5]
+    roles: tuple[Role, ...] = ("calibration", "training", "evaluation")
+    sets = {role: open_dataset(f"{tmp_path}/stories/texts.yaml", role=role, base=tmp_path) for role in roles}
+    for role in roles[:2]:
+        check_disjoint(sets[role], sets["evaluation"])
+    assert [len(data_set) for data_set in sets.values()] == [2, 3, 5]
     (tmp_path / "out").mkdir()
     source = create(Source, {"use": "transformers", "path": str(tmp_path / "stories")}, "model")
     source.fetch(tmp_path / "out", Context(example={}))

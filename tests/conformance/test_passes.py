@@ -25,6 +25,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "prune": {"macs": 0.7, "steps": 2, "recover": QUICK, "how": {"round_to": 2, "samples": 40}},
     "sparsify": {"share": 0.5, "recover": QUICK},
     "qat": {"training": QUICK},
+    "qat_int4": {"training": QUICK},
     "student": {"arch": "tiny_arch.py:tiny", "arguments": {"width": 4}},
     "equalize": {"samples": 20},
     "bias_correct": {"samples": 20},
