@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from edgekit.core.plugin import Context
     from edgekit.passes._engine import Objective
 
-SMALLEST = 2.0**-14
-"""Scale that fp16 still holds with all its digits."""
+SMALLEST = 2.0**-24
+"""The smallest scale that fp16 holds."""
 
 
 class OutputsAlone(Lesson):
