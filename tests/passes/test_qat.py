@@ -24,6 +24,7 @@ from edgekit.data import open_dataset
 from edgekit.passes import _engine
 from edgekit.passes._rounded import Rounded, as_trained
 from edgekit.passes.qat import Qat
+from edgekit.runner import load
 
 ARCH = """
 from torch import nn
@@ -151,13 +152,10 @@ def pictures(digits: Path) -> Tensor:
 
 def test_onnx_computes_what_was_trained(made: Outcome, context: Context, tmp_path: Path, pictures: Tensor) -> None:
     import onnx
-    import onnxruntime
 
     model, plan = quantize(made.checkpoint, "onnx", context, tmp_path / "onnx")
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # integers as the file says, on any CPU
-    session = onnxruntime.InferenceSession(str(model.model), options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"input": pictures.numpy()})[0]
+    session = load(model.model, "onnxruntime", precision="unsaturated")
+    found = next(iter(session.run({"input": pictures.numpy()}).values()))
     wanted = made(pictures)
     assert sqnr(wanted, found) > 42
     assert (wanted.argmax(1) == found.argmax(1)).mean() > 0.99
@@ -174,9 +172,7 @@ def test_openvino_computes_what_was_trained(made: Outcome, context: Context, tmp
     import openvino
 
     model, plan = quantize(made.checkpoint, "openvino", context, tmp_path / "openvino")
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": False}  # integers as the file says, on any CPU
-    compiled = openvino.Core().compile_model(str(model.model), "CPU", settings)
-    found = compiled(pictures.numpy())[0]
+    found = next(iter(load(model.model, "openvino", precision="unsaturated").run({"input": pictures.numpy()}).values()))
     wanted = made(pictures, but=("head", "side"))  # NNCF rounds neither the outputs nor between a layer and its LeakyReLU
     assert sqnr(wanted, found) > 42
     assert (wanted.argmax(1) == found.argmax(1)).mean() > 0.99
@@ -187,7 +183,6 @@ def test_openvino_computes_what_was_trained(made: Outcome, context: Context, tmp
 
 def test_litert_computes_what_was_trained(made: Outcome, context: Context, tmp_path: Path, pictures: Tensor) -> None:
     from edgekit.core import tflite_model
-    from edgekit.runner import load
 
     model, plan = quantize(made.checkpoint, "tflite", context, tmp_path / "tflite")
     session = load(model.model, "litert")
