@@ -19,6 +19,7 @@ from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module, named_outputs
 from edgekit.core.plugin import Exporter
+from edgekit.exporters._tflite_broadcasts import concatenate_repeated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +105,7 @@ def _converted(module: torch.nn.Module, call: ExampleCall, file: Path) -> Any:
     """Convert a module; return the flatbuffer's object tree, its layers named. ``file`` is written over."""
     _convert(module, call, file)
     model = tflite_model.read(file)
+    concatenate_repeated(model)
     name_layers(model, module)
     return model
 

@@ -12,6 +12,7 @@ from edgekit.core.errors import ExportError
 from edgekit.core.modules import load_module
 from edgekit.core.plugin import Context, Exporter, Source
 from edgekit.core.registry import create
+from edgekit.exporters._tflite_broadcasts import _repetition
 from edgekit.runner import load as open_model
 
 TOKENS = {"input_ids": np.arange(12, dtype=np.int64)[None] % 7, "attention_mask": np.ones((1, 12), np.int64)}
@@ -227,3 +228,36 @@ def test_layers_of_a_llama_keep_their_names(tmp_path: Path) -> None:
     found = set(operators(create(Exporter, "tflite", "exporters").write(model, tmp_path, Context(example=example))))
     parts = [f"self_attn.{side}_proj" for side in "qkvo"] + [f"mlp.{side}_proj" for side in ("gate", "up", "down")]
     assert {f"model.layers.0.{part}" for part in parts} <= found
+
+
+class Repeats(torch.nn.Module):
+    """Repeats each key for the queries that share it, as grouped-query attention does: three of them, and forty."""
+
+    def forward(self, keys: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        batch, heads, places, size = keys.shape
+        doubled = (keys * 2)[:, :, None]
+        return tuple(doubled.expand(batch, heads, n, places, size).reshape(batch, heads * n, places, size) + 1 for n in (3, 40))
+
+
+def test_what_is_repeated_a_few_times_is_joined_to_itself(tmp_path: Path) -> None:
+    module, keys = Repeats().eval(), np.random.default_rng(0).normal(size=(1, 2, 5, 6)).astype(np.float32)
+    model = create(Exporter, "tflite", "exporters").write(module, tmp_path, Context(example={"keys": keys}))
+    found = list(operators(model).values())
+    assert (found.count("CONCATENATION"), found.count("BROADCAST_TO")) == (1, 1)  # forty times is no list of inputs
+    with torch.inference_mode():
+        wanted = [value.numpy() for value in module(torch.from_numpy(keys))]
+    for made, right in zip(run(model, {"keys": keys}).values(), wanted, strict=True):
+        np.testing.assert_allclose(made, right, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ([1, 4, 1, 8], [1, 4, 2, 8], (2, 2)),
+        ([1, 4, 2, 8], [1, 4, 2, 8], (0, 0)),
+        ([1, 1, 1, 8], [1, 4, 2, 8], (0, 0)),
+        ([4, 2, 8], [1, 4, 2, 8], (0, 0)),
+    ],
+)
+def test_a_repetition_is_along_one_axis(before: list[int], after: list[int], found: tuple[int, int]) -> None:
+    assert _repetition(before, after) == found
