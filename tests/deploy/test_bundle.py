@@ -18,6 +18,7 @@ import edgekit
 from edgekit import compress
 from edgekit.cli.main import main
 from edgekit.core.errors import InputError, OutputError
+from edgekit.core.machine import this_machine
 from edgekit.core.recipe import DataChoice, Measuring, Recipe, load_recipe
 from edgekit.deploy.agent_file import agent_file
 from edgekit.deploy.bundle import Wish, make_bundle, open_run
@@ -25,6 +26,7 @@ from edgekit.deploy.connection import connect
 from edgekit.deploy.flash import flash
 from edgekit.deploy.keys import KeyFolder
 from edgekit.deploy.reading import verify
+from edgekit.runner import load, protocol
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,21 @@ def test_it_verifies_flashes_and_passes_its_self_test(bundle, keys, tmp_path):
     assert found.state == "good"
     assert found.selftest["samples"] == 8
     assert found.selftest["deviation"] < 1e-6
+
+
+def test_its_answers_are_those_of_the_targets_kernels(run, keys, tmp_path):
+    recipe = load_recipe(run / "recipe.yaml")
+    compress(recipe.model_copy(update={"precisions": ("int8",), "targets": ("raspberry-pi-5",)}), out=tmp_path / "out")
+    path = tmp_path / "board.edgekit"
+    secret = {"release": keys.secret("release", lambda name, new: None)}
+    make_bundle(open_run(tmp_path / "out"), Wish(version=1, expires="2999-01-01"), path, roots=keys.chain(), keys=secret)
+    stream = io.BytesIO(inside(path, "selftest/samples.frames"))
+    frames = [protocol.unpack(stream.readinto)[1] for _ in range(16)]
+    model = tmp_path / "out" / "raspberry-pi-5" / "model.onnx"
+    sessions = [load(model, "onnxruntime", precision=precision) for precision in ("unsaturated", "f32")]
+    exact, native = ([session.run(inputs)["output"] for inputs in frames[::2]] for session in sessions)
+    assert np.array_equal([answer["output"] for answer in frames[1::2]], exact)
+    assert np.array_equal(exact, native) != this_machine().saturates
 
 
 @pytest.fixture
