@@ -39,7 +39,7 @@ RESULT = Path(__file__).parent / "results" / "stories260k.json"
 FORMATS = ("onnx", "openvino", "tflite")
 ROLES: tuple[Role, ...] = ("evaluation", "calibration", "training")
 GPTQ = {"use": "gptq", "samples": 256, "damping": 0.0001}
-TRAINED = {"use": "qat_int4", "training": {"epochs": 4, "learning_rate": 0.002}}
+TRAINED = {"use": "qat_int4", "training": {"epochs": 4}}
 METHODS: dict[str, tuple[dict[str, Any], ...]] = {
     "rtn": (),
     "awq": ({"use": "awq", "samples": 256},),

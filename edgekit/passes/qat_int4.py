@@ -46,8 +46,8 @@ class QatInt4(Pass):
     """Train linear layers with their weights rounded to int4 in every step, and everything else as it is.
 
     References: Bengio et al. 2013 (arXiv:1308.3432) for gradients that pass rounding straight through; Esser et al. 2020
-    (arXiv:1902.08153) for trained scales; Liu et al. 2023, "LLM-QAT: Data-Free Quantization Aware Training for Large Language Models"
-    (arXiv:2305.17888), for the original as the teacher, on texts that it tells itself.
+    (arXiv:1902.08153) for trained scales, as logarithms after Jain et al. 2020 (arXiv:1903.08066); Liu et al. 2023, "LLM-QAT: Data-Free
+    Quantization Aware Training for Large Language Models" (arXiv:2305.17888), for the original as the teacher, on texts that it tells itself.
     """
 
     trains = True
@@ -119,24 +119,25 @@ def _rounder() -> Any:
     import torch
 
     class Int4Rounder(torch.nn.Module):
-        """Rounds weights [C, K] to a grid with trained scales [C, G]; gradients pass rounding straight through."""
+        """Rounds weights [C, K] to a grid whose scales [C, G] grow and shrink by trained powers of e."""
 
+        start: torch.Tensor
         points: torch.Tensor
 
         def __init__(self, start: Grid) -> None:
             super().__init__()
-            self._start = torch.from_numpy(start.scales.copy())
             self._group = start.group
             self._lowest = -8 if start.zero_points is None else 0
             points = np.zeros(1) if start.zero_points is None else start.spread(start.zero_points)
+            self.register_buffer("start", torch.from_numpy(start.scales.copy()))
             self.register_buffer("points", torch.from_numpy(points.astype(np.float32)))
 
         def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return weight.clone(), self._start.clone()
+            return weight.clone(), torch.zeros_like(self.start)
 
-        def forward(self, weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            positive = scales.clamp_min(SMALLEST)
-            short = positive + (positive.half().float() - positive).detach()
+        def forward(self, weight: torch.Tensor, growth: torch.Tensor) -> torch.Tensor:
+            scales = (self.start * growth.exp()).clamp_min(SMALLEST)
+            short = scales + (scales.half().float() - scales).detach()
             steps = short.repeat_interleave(self._group, 1)[:, : weight.shape[1]]
             wanted = torch.clamp(weight / steps, self._lowest - self.points, self._lowest + 15 - self.points)
             rounded: torch.Tensor = (wanted + (wanted.round() - wanted).detach()) * steps
