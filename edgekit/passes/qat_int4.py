@@ -47,7 +47,7 @@ class QatInt4(Pass):
 
     References: Bengio et al. 2013 (arXiv:1308.3432) for gradients that pass rounding straight through; Esser et al. 2020
     (arXiv:1902.08153) for trained scales, as logarithms after Jain et al. 2020 (arXiv:1903.08066); Liu et al. 2023, "LLM-QAT: Data-Free
-    Quantization Aware Training for Large Language Models" (arXiv:2305.17888), for the original as the teacher, on texts that it tells itself.
+    Quantization Aware Training for Large Language Models" (arXiv:2305.17888), for the original as the teacher, on what it tells itself.
     """
 
     trains = True
