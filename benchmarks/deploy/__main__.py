@@ -1,7 +1,7 @@
 """``python -m benchmarks.deploy RUN [--only PART...]``: flashes a run's model to devices on loopback, and breaks things on the way.
 
 Needs root (the device is a user of its own), OpenSSH's server, strace for ``faults``, and for ``arm64`` an unpacked arm64 Python in
-``EDGEKIT_ARM64`` (see ``arm64.py``). Writes ``benchmarks/results/deploy.json``, one key a part.
+``EDGEKIT_ARM64`` (see ``arm64.py``). Writes ``benchmarks/results/deploy.json``, one key a part; what another run gave ``transfer`` stays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
             Path(folder).chmod(0o755)
             with server(Path(folder)) as device:
                 measured = importlib.import_module(f"benchmarks.deploy.{part}").measure(device, options.run, Path(folder))
-        found[part] = {"command": f"python -m benchmarks.deploy RUN --only {part}", **measured}
+        found[part] = {**found.get(part, {}), "command": f"python -m benchmarks.deploy RUN --only {part}", **measured}
         found["machine"] = this_machine().model_dump(mode="json")
         RESULT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(json.dumps({part: found[part]}, indent=1))

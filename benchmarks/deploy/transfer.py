@@ -17,7 +17,7 @@ MEGABITS = 100
 
 
 def measure(device: Server, run: Path, work: Path) -> dict[str, Any]:
-    """Alternate full updates of a fresh device with copies, then update metadata only."""
+    """Alternate full updates of a fresh device with copies, then update metadata only; what was found, under the bundle's size."""
     builder = Builder(run, work)
     bundle, relabelled = builder.make(1), builder.make(2, label="only this differs")
     ports = {"loopback": device.port, f"{MEGABITS} Mbit/s": slow_link(device.port, MEGABITS)}
@@ -52,4 +52,4 @@ def measure(device: Server, run: Path, work: Path) -> dict[str, Any]:
             "metadata_only_bytes": small.bytes_sent,
             "metadata_only_bytes_share": round(small.bytes_sent / small.bytes_total, 4),
         }
-    return found
+    return {f"{bundle.stat().st_size / 1e6:.0f} MB": found}
