@@ -1,9 +1,10 @@
-"""Progress on stderr: a live line on a terminal, one plain line a stage elsewhere."""
+"""Progress on stderr: a live line on a terminal, one plain line a stage elsewhere; and the end of a run that is interrupted."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 def listener() -> Iterator[Progress]:
     """Listen to a run in the way that fits stderr; what libraries or users' code print meanwhile goes there too."""
     if not sys.stderr.isatty():
-        with _stdout_to_stderr():
-            yield Plain(sys.stderr)
+        with _stdout_to_stderr(), _interruptible(Plain(sys.stderr)) as progress:
+            yield progress
         return
-    with _bar() as bar, _stdout_to_stderr():
-        yield Live(bar)
+    with _bar() as bar, _stdout_to_stderr(), _interruptible(Live(bar)) as progress:
+        yield progress
 
 
 @contextmanager
@@ -45,6 +46,52 @@ def _stdout_to_stderr() -> Iterator[None]:
         ctypes.CDLL(None).fflush(None)
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def _interruptible(progress: Progress) -> Iterator[Progress]:
+    """Remember an interrupt while a run lasts; one that is ignored, as in the background of a shell, stays ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield progress
+        return
+    heard = Interruptible(progress)
+    signal.signal(signal.SIGINT, heard.interrupt)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Interruptible(Progress):
+    """Interrupts a run once more at its next step: libraries that call Python from C swallow an interrupt now and then."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._interrupted = False
+
+    def interrupt(self, *_: object) -> None:
+        """Take up the signal."""
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def stage(self, name: str, *, cached: bool = False) -> None:
+        """Begin a stage, unless the run was interrupted."""
+        self._check()
+        self._inner.stage(name, cached=cached)
+
+    def advance(self, done: int, total: int, said: str = "") -> None:
+        """Go on, unless the run was interrupted."""
+        self._check()
+        self._inner.advance(done, total, said)
+
+    def note(self, text: str) -> None:
+        """Say something, unless the run was interrupted."""
+        self._check()
+        self._inner.note(text)
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
 
 class Plain(Progress):

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,11 +169,8 @@ def test_an_interrupted_run_says_so_and_tidies_up(kit, run, tmp_path):
     process = run(tmp_path / "store", tmp_path / "run", kit.compress(kit.weights, arch=kit.arch))
     wait_for(process, "export onnx")
     time.sleep(0.3)
-    said = None
-    while said is None:  # libraries swallow an interrupt now and then, where they run Python code from C
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            _, said = process.communicate(timeout=3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGINT)  # the latter where the interrupt fell into C code that runs Python code
     assert said.decode().splitlines() == ["error: interrupted", "hint: run the same command again; finished stages are kept"]
     assert not (tmp_path / "run").exists()
