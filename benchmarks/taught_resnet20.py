@@ -72,9 +72,10 @@ def main() -> None:
             models = {"untrained": small, "teacher": teacher, "alone": alone, "taught": taught}
             rows[seed] = {name: correct(model, task, sets.evaluation) for name, model in models.items() if sets.evaluation}
 
+    words = ["WEIGHTS" if given.teacher and Path(word) == given.teacher else word for word in sys.argv[1:]]
     gains = {seed: found["taught"].astype(float) - found["alone"] for seed, found in rows.items()}
     content = {
-        "command": f"python -m benchmarks.taught_resnet20 {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join(["python -m benchmarks.taught_resnet20", *words]),
         "samples": len(sets.evaluation) if sets.evaluation else 0,
         "training": {
             "students": training,
