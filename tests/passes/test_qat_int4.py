@@ -18,6 +18,7 @@ from edgekit.core.registry import create
 from edgekit.data import open_dataset
 from edgekit.passes._engine import Training, train
 from edgekit.passes._objectives import from_labels
+from edgekit.passes.qat_int4 import _rounder
 
 QUICK = {"epochs": 8, "batch": 50, "learning_rate": 3e-3, "held_out": 0.1}
 
@@ -122,3 +123,13 @@ def test_it_learns_from_labels_where_there_is_no_teacher(original: Net, context:
     assert context.task is not None
     assert better.record["metric"] == "top1"
     assert max(epoch["held_out"] for epoch in better.record["epochs"]) >= better.record["before"]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_what_is_computed_while_training_is_what_will_be_stored(grid: dict[str, Any], original: Net) -> None:
+    weights = original.second.weight.detach()
+    rounder = _rounder()(to_grid(weights.numpy(), grid["group"], symmetric=grid["symmetric"]))
+    moved, growth = rounder.right_inverse(weights + 0.01)
+    found = rounder(moved, growth + torch.linspace(-0.1, 0.1, growth.numel()).reshape(growth.shape)).detach().numpy()
+    stored = to_grid(found, grid["group"], symmetric=grid["symmetric"]).weights()
+    np.testing.assert_allclose(stored, found, rtol=1e-6, atol=1e-9)
