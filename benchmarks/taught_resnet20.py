@@ -2,8 +2,9 @@
 
 Both start from the same weights, published or random, and see the same pictures in the same order with the same crops; they differ in the
 loss alone. Training pictures are CIFAR-10 after JPEG, on which the published weights lose ten points; the teacher is fine-tuned on them
-first, as the recipe ``resnet56_dense`` says, or was before. Judged on 5,000 test pictures.
-``python -m benchmarks.taught_resnet20`` writes ``results/taught_resnet20.json``, or ``results/taught_resnet20_scratch.json``.
+first, as the recipe ``resnet56_dense`` says, or was before. Judged on 5,000 test pictures. With ``--pictures`` both students see a part of
+the training pictures only, as users do who no longer have the data that their network learned from.
+``python -m benchmarks.taught_resnet20`` writes ``results/taught_resnet20.json``; with ``--scratch`` or ``--pictures``, a file named so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,9 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--labels", type=float, default=0.1, help="share of the labels in the loss of the taught one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--pictures", type=int, help="training pictures that the students see, drawn at random for each seed; all of them if not given"
+    )
     parser.add_argument("--scratch", action="store_true", help="let the students start from random weights")
     parser.add_argument("--teacher", type=Path, help="weights of a ResNet-56 that is fine-tuned already")
     given = parser.parse_args()
@@ -57,7 +62,8 @@ def main() -> None:
     rows: dict[int, dict[str, np.ndarray]] = {}
     with _progress.listener() as progress:
         for seed in given.seeds:
-            stages = Stages(settings.model_copy(update={"seed": seed}), Store(), progress, sets, task)
+            seeded = settings.model_copy(update={"seed": seed})
+            stages = Stages(seeded, Store(), progress, sets, task)
             large, small = (stages.checkpoint(open_source(published(name), settings.base)) for name in ("resnet56", "resnet20"))
             if given.scratch:
                 small = stages.improved(large, create(Pass, {"use": "student", "arch": f"{NETWORKS}:resnet20"}, "scratch"))
@@ -66,6 +72,9 @@ def main() -> None:
             else:
                 first = Stages(settings, Store(), progress, sets, task)
                 teacher = first.improved(large, create(Pass, settings.passes[0], "teacher"))
+            if given.pictures and sets.training:
+                (_, few) = sets.training.parted(given.pictures / len(sets.training), seed)
+                stages = Stages(seeded, Store(), progress, replace(sets, training=few), task)
             alone = stages.improved(small, create(Pass, {"use": "finetune", "training": training}, "alone"))
             learner = create(Pass, {"use": "distil", "lesson": lesson, "training": training}, "taught")
             taught = stages.improved(small, learner, teacher=teacher)
@@ -81,7 +90,7 @@ def main() -> None:
             "students": training,
             "teacher": "fine-tuned before" if given.teacher else settings.passes[0],
             "lesson": lesson,
-            "pictures": len(sets.training) if sets.training else 0,
+            "pictures": given.pictures or (len(sets.training) if sets.training else 0),
         },
         "accuracy": {
             str(seed): {name: round(float(right.mean()) * 100, 2) for name, right in found.items()} for seed, found in rows.items()
@@ -90,7 +99,9 @@ def main() -> None:
         "mean_gain": points(statistics.mean_change(np.mean(list(gains.values()), axis=0))),
         "machine": this_machine().model_dump(mode="json"),
     }
-    name = "taught_resnet20_scratch" if given.scratch else "taught_resnet20"
+    name = "_".join(
+        ["taught_resnet20", *(["scratch"] if given.scratch else []), *([f"{given.pictures}_pictures"] if given.pictures else [])]
+    )
     (HERE / "results" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: content[key] for key in ("accuracy", "gain", "mean_gain")}, indent=1))
 

@@ -157,8 +157,10 @@ class Stages:
         def make(out: Path) -> None:
             quantizer.check_packages()
             context = replace(self._context(scheme), training=self._training, task=self._task)
-            opened = partial(open_session, runtime=runtime, settings=settings, fresh=False)
-            precision.assign(model, quantizer, context, out, max_drop=self._recipe.budget.max_drop, opened=opened, timed=timed)
+            opened = partial(open_session, runtime=runtime, fresh=False)
+            judged = partial(opened, settings=replace(settings, threads=this_machine().cores))
+            raced = partial(opened, settings=settings) if timed else None
+            precision.assign(model, quantizer, context, out, max_drop=self._recipe.budget.max_drop, judged=judged, raced=raced)
 
         machine = timed and this_machine().model_dump(mode="json")
         options = {**_options(quantizer), "runtime": runtime, **asdict(settings), "machine": machine, "seed": self._recipe.seed}

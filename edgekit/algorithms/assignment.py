@@ -7,12 +7,15 @@ raced.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 
 FURTHER = (1, 2, 4)
 """How many layers more than needed are tried in float."""
+MOST_GROUPS = 8
+"""Groups of layers that are tried in float."""
 WIDEST_GAP = 2
 """Integer layers in a row between float ones that are tried in float."""
 
@@ -78,6 +81,25 @@ def grown(layers: Sequence[str], kept: frozenset[str]) -> list[frozenset[str]]:
     wide = _widened(layers, kept)
     found = dict.fromkeys((_filled(layers, kept), wide, _filled(layers, wide)))
     return [larger for larger in found if kept < larger and len(larger) < len(layers)]
+
+
+def alike(layers: Sequence[str]) -> list[frozenset[str]]:
+    """Layers that do the same in each block, told by names that differ in numbers only; the largest groups, and never all layers.
+
+    Args:
+        layers: names in the order of the graph, such as ``encoder.layer.3.attention.query``.
+    """
+    groups: dict[str, set[str]] = {}
+    for layer in layers:
+        groups.setdefault(re.sub(r"\d+", "#", layer), set()).add(layer)
+    found = [frozenset(group) for group in groups.values() if len(group) < len(layers)]
+    return sorted(found, key=len, reverse=True)[:MOST_GROUPS]
+
+
+def together(layers: Sequence[str], groups: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """The first two groups together, the first three, and so on; never all layers."""
+    sums = accumulate(groups, lambda one, other: one | other)
+    return [kept for kept in islice(sums, 1, None) if len(kept) < len(layers)]
 
 
 def stranded(nodes: Sequence[Node], integer: Collection[str], weighted: Collection[str], floats: Collection[str]) -> set[str]:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from edgekit.core.artifacts import Batch
     from edgekit.search._judge import Opened
 
-ROUNDS = 9
+ROUNDS = 7
 ROUND_SECONDS = 0.03
-CALLS_A_ROUND = 3
+CALLS_A_ROUND = 2
 WARM_CALLS = 5
 
 
 def milliseconds(models: Sequence[Path], sample: Batch, opened: Opened) -> list[float]:
-    """Return each model's best round, as the median of its calls; rounds take turns, so that none has the quieter machine.
+    """Return each model's median over the rounds; rounds take turns, and what slows all models in a round alike counts for none.
 
     Args:
         models: their files.
@@ -37,4 +37,10 @@ def milliseconds(models: Sequence[Path], sample: Batch, opened: Opened) -> list[
                 index = (number + turn) % len(sessions)
                 laps = sessions[index].time(sample, seconds=ROUND_SECONDS, at_least=CALLS_A_ROUND)
                 rounds[index].append(float(np.median(laps)))
-    return [min(medians) / 1e6 for medians in rounds]
+    return [float(latency) / 1e6 for latency in steadied(np.array(rounds))]
+
+
+def steadied(rounds: np.ndarray) -> np.ndarray:
+    """Median latency of each model [M] over its rounds [M, R], each round taken at the pace at which all models ran in it."""
+    pace = np.median(rounds / np.median(rounds, axis=1, keepdims=True), axis=0)
+    return np.asarray(np.median(rounds / pace, axis=1))

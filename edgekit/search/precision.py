@@ -1,9 +1,10 @@
 """Accuracy-aware precision: as much in integers as an accuracy budget allows, at the least latency, told by measuring.
 
-All layers are tried in integers first. If that loses too much, each layer's noise is measured with it alone in integers, and the noisiest
-stay in float, by doubling and halving how many until the loss on samples that did not calibrate keeps the budget. Then the assignments
-around that one race, and those around the fastest, since an integer layer between float ones may cost more than it saves. What is
-delivered is measured again. The evaluation set is not read.
+All layers are tried in integers first. If that keeps the budget but is slower than float, the layers that do the same in each block are
+tried in float together, to find which are slow in integers. If it loses too much, each layer's noise is measured with it alone in integers,
+and the noisiest stay in float, by doubling and halving how many until the loss on samples that did not calibrate keeps the budget. Then the
+assignments around that one race, and those around the fastest, since an integer layer between float ones may cost more than it saves. The
+evaluation set is not read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.algorithms.assignment import fewest, grown, worth_racing
+from edgekit.algorithms.assignment import alike, fewest, grown, together, worth_racing
 from edgekit.algorithms.sensitivity import decibels, noisiest_first
 from edgekit.core.artifacts import Artifact
 from edgekit.search._clock import milliseconds
@@ -55,7 +56,9 @@ class Found:
     latencies: dict[Floats | str, float]
 
 
-def assign(model: Artifact, quantizer: Quantizer, context: Context, out: Path, *, max_drop: float, opened: Opened, timed: bool) -> Artifact:
+def assign(
+    model: Artifact, quantizer: Quantizer, context: Context, out: Path, *, max_drop: float, judged: Opened, raced: Opened | None
+) -> Artifact:
     """Quantize a model as far as a budget allows, and write it with its plan and a record of the search.
 
     Args:
@@ -64,8 +67,8 @@ def assign(model: Artifact, quantizer: Quantizer, context: Context, out: Path, *
         context: with calibration samples, training samples where there are some, and the task.
         out: empty folder for the quantized model.
         max_drop: points of the task's primary metric that may be lost.
-        opened: loads a model in the runtime that it is for.
-        timed: whether its latency here means anything; else the fewest layers in float count as the fastest.
+        judged: loads a model in the runtime that it is for.
+        raced: the same, as it will be timed; None where latency here means nothing: then the fewest layers in float count as the fastest.
 
     Raises:
         QuantizationError: no samples to judge on, or whatever the quantizer refuses.
@@ -76,17 +79,16 @@ def assign(model: Artifact, quantizer: Quantizer, context: Context, out: Path, *
     samples = in_memory(held_out)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         trials = quantizer.trials(model, quantizer.plan(model, context), context)
-        judge = Judge(_task(context), samples, model.model, opened, max_drop)
-        workshop = _Workshop(model, trials, judge, Path(scratch), opened)
-        found = _Search(workshop, context, max_drop, timed, samples[0][0]).run()
+        judge = Judge(_task(context), samples, model.model, judged, max_drop)
+        workshop = _Workshop(model, trials, judge, Path(scratch), raced)
+        found = _Search(workshop, context, max_drop, samples[0][0]).run()
         shutil.copytree(workshop.made(found.floats).path, out, dirs_exist_ok=True)
     plan = trials.without(found.floats, found.reasons)
     (out / "plan.json").write_text(json.dumps([row.model_dump() for row in plan], indent=1) + "\n", encoding="utf-8")
-    made = Artifact.load(out)
     record = {
         "max_drop": max_drop,
         "met": found.met,
-        "drop": _told(judge.drop(made.model)),
+        "drop": _told(workshop.drops[found.floats]),
         "judged_on": {"set": held_out.name, "samples": judge.samples, "labelled": judge.labelled},
         "in_float": len(found.floats),
         "choices": len(trials.choices),
@@ -100,7 +102,7 @@ def assign(model: Artifact, quantizer: Quantizer, context: Context, out: Path, *
         "seconds": round(time.perf_counter() - began, 1),
     }
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return made
+    return Artifact.load(out)
 
 
 def summary(made: Artifact) -> tuple[str, ...]:
@@ -123,10 +125,11 @@ def summary(made: Artifact) -> tuple[str, ...]:
 class _Workshop:
     """Makes assignments and judges them, each once."""
 
-    def __init__(self, model: Artifact, trials: Trials, judge: Judge, folder: Path, opened: Opened) -> None:
+    def __init__(self, model: Artifact, trials: Trials, judge: Judge, folder: Path, raced: Opened | None) -> None:
         self.model = model
         self.trials = trials
-        self.opened = opened
+        self.clocked = raced is not None
+        self._raced = raced
         self.drops: dict[Floats, float] = {}
         self._judge = judge
         self._folder = folder
@@ -146,6 +149,14 @@ class _Workshop:
             self.drops[floats] = self._judge.drop(self.made(floats).model)
         return self.drops[floats]
 
+    def milliseconds(self, field: Collection[Floats], sample: Any) -> dict[Floats | str, float]:
+        """Latency of assignments, and of the float model; nothing where it can't be told."""
+        if self._raced is None:
+            return {}
+        files: dict[Floats | str, Path] = {FLOAT_MODEL: self.model.model}
+        files.update((floats, self.made(floats).model) for floats in field)
+        return dict(zip(files, milliseconds(list(files.values()), sample, self._raced), strict=True))
+
     def noise_alone(self, name: str) -> float:
         """Noise power with one choice in integers and nothing else."""
         with tempfile.TemporaryDirectory(dir=self._folder) as out:
@@ -155,39 +166,50 @@ class _Workshop:
 class _Search:
     """Finds the assignment."""
 
-    def __init__(self, workshop: _Workshop, context: Context, max_drop: float, timed: bool, sample: Any) -> None:
+    def __init__(self, workshop: _Workshop, context: Context, max_drop: float, sample: Any) -> None:
         self._shop = workshop
         self._context = context
         self._max_drop = max_drop
-        self._timed = timed
         self._sample = sample
         self._choices = tuple(workshop.trials.choices)
 
     def run(self) -> Found:
         """Search."""
         everything: Floats = frozenset()
-        held = self._holds(everything)
-        if held:
-            latencies = self._raced([everything])
-            if not self._timed or latencies[everything] <= latencies[FLOAT_MODEL] * (1 + EQUAL) or len(self._choices) < 2:
-                why = f"all layers in integers lose at most {self._lost(everything)}"
-                return Found(everything, True, dict.fromkeys(self._choices, why), latencies)
+        if self._holds(everything):
+            return self._quickest(everything)
         noises = self._noises()
         order = noisiest_first(noises)
-        count = 0 if held else fewest(len(order) - 1, lambda n: self._holds(frozenset(order[:n])))
+        count = fewest(len(order) - 1, lambda n: self._holds(frozenset(order[:n])))
         if count is None:
             best = min(self._shop.drops, key=lambda floats: (self._shop.drops[floats], len(floats)))
             return Found(best, False, self._reasons(best, best, noises, met=False), self._raced([best, everything]))
         needed = frozenset(order[:count])
-        latencies = self._raced([everything, *(worth_racing(self._choices, order, count) if self._timed else [])])
+        latencies = self._raced([everything, *(worth_racing(self._choices, order, count) if self._shop.clocked else [])])
         chosen = self._fastest(latencies, needed)
-        while self._timed and (larger := [floats for floats in grown(self._choices, chosen) if floats not in latencies]):
+        while self._shop.clocked and (larger := [floats for floats in grown(self._choices, chosen) if floats not in latencies]):
             again = self._raced([everything, chosen, *larger])
             latencies |= again
             if (better := self._fastest(again, chosen)) == chosen:
                 break
             chosen = better
         return Found(chosen, True, self._reasons(chosen, needed, noises), latencies)
+
+    def _quickest(self, everything: Floats) -> Found:
+        """Where all integers hold the budget but are slower than all float, find what is faster than both, if anything is."""
+        latencies = self._raced([everything])
+        chosen = everything
+        if self._shop.clocked and latencies[everything] > latencies[FLOAT_MODEL] * (1 + EQUAL):
+            groups = alike(self._choices)
+            latencies |= self._raced([everything, *groups])
+            saved = {group: latencies[everything] - latencies[group] for group in groups}
+            useful = sorted((g for g in groups if saved[g] > latencies[everything] * EQUAL), key=lambda g: -saved[g])
+            if latencies[everything] - sum(saved[group] for group in useful) < latencies[FLOAT_MODEL]:
+                latencies |= self._raced([everything, *useful[:1], *together(self._choices, useful)])
+                chosen = self._fastest({f: ms for f, ms in latencies.items() if ms < latencies[FLOAT_MODEL]}, everything)
+        harmless = f"all layers in integers lose at most {self._lost(everything)}"
+        reasons = {name: "faster in float" if name in chosen else harmless for name in self._choices}
+        return Found(chosen, True, reasons, latencies)
 
     def _holds(self, floats: Floats) -> bool:
         known = floats in self._shop.drops
@@ -204,11 +226,7 @@ class _Search:
         return noises
 
     def _raced(self, field: Collection[Floats]) -> dict[Floats | str, float]:
-        if not self._timed:
-            return {}
-        files: dict[Floats | str, Path] = {FLOAT_MODEL: self._shop.model.model}
-        files.update((floats, self._shop.made(floats).model) for floats in field)
-        return dict(zip(files, milliseconds(list(files.values()), self._sample, self._shop.opened), strict=True))
+        return self._shop.milliseconds(field, self._sample)
 
     def _fastest(self, latencies: Mapping[Floats | str, float], needed: Floats) -> Floats:
         """The fastest that holds the budget; of equally fast ones, that with the fewest layers in float."""

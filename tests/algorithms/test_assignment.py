@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.algorithms.assignment import Node, fewest, grown, stranded, worth_racing
+from edgekit.algorithms.assignment import MOST_GROUPS, Node, alike, fewest, grown, stranded, together, worth_racing
 
 
 @pytest.mark.parametrize("answer", [1, 2, 3, 7, 8, 30, 31])
@@ -45,6 +45,20 @@ def test_a_set_grows_where_it_stands() -> None:
 
 def test_something_is_always_left_in_integers() -> None:
     assert worth_racing(["a", "b"], ["a", "b"], 1) == [frozenset("a")]
+
+
+def test_layers_whose_names_differ_in_numbers_only_are_alike() -> None:
+    blocks = [f"layer.{place}.{kind}" for place in range(12) for kind in ("query", "norm")]
+    assert alike([*blocks, "head"]) == [frozenset(blocks[::2]), frozenset(blocks[1::2]), frozenset({"head"})]
+    assert alike(["conv1", "conv2"]) == alike(["only"]) == []
+    assert len(alike("abcdefghijklmnop")) == MOST_GROUPS
+
+
+def test_groups_are_put_together_one_after_the_other() -> None:
+    groups = [frozenset("ab"), frozenset("c"), frozenset("de")]
+    assert together("abcdef", groups) == [frozenset("abc"), frozenset("abcde")]
+    assert together("abcde", groups) == [frozenset("abc")]
+    assert together("abc", groups[:1]) == together("abc", []) == []
 
 
 CHAIN = [Node(name, (f"{place}",), (f"{place + 1}",)) for place, name in enumerate(["pad", "stem", "act", "body", "pool", "flat", "head"])]

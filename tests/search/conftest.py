@@ -158,6 +158,9 @@ class Outcome:
 def search(tmp_path: Path) -> Any:
     """Run a search over a factory's layers."""
 
+    def opened(file: Path) -> ToySession:
+        return ToySession(json.loads(file.read_text()))
+
     def run(factory: Factory, max_drop: float = 1.0, *, timed: bool = True, name: str = "out", **context: Any) -> Outcome:
         for folder in (f"{name}-float", name):
             (tmp_path / folder).mkdir()
@@ -170,8 +173,8 @@ def search(tmp_path: Path) -> Any:
             given,
             tmp_path / name,
             max_drop=max_drop,
-            opened=lambda file: ToySession(json.loads(file.read_text())),
-            timed=timed,
+            judged=opened,
+            raced=opened if timed else None,
         )
         plan = json.loads((made.path / "plan.json").read_text())
         return Outcome(

@@ -115,7 +115,7 @@ def assigned(model: Artifact, out: Path, max_drop: float, *, timed: bool = False
     )
     opened = partial(open_session, runtime=NATIVE[model.format], settings=RuntimeSettings(), fresh=False)
     with muted(native=True):
-        made = precision.assign(model, quantizer, context, out, max_drop=max_drop, opened=opened, timed=timed)
+        made = precision.assign(model, quantizer, context, out, max_drop=max_drop, judged=opened, raced=opened if timed else None)
     rows = json.loads((out / "plan.json").read_text())
     return made, {row["layer"]: row for row in rows}
 

@@ -70,7 +70,25 @@ def test_integers_that_lose_nothing_and_gain_nothing_are_not_taken_for_granted(s
     found = search(factory(noise, {"a": 0.9, "b": -3.0}, conversion=0.1))
     assert found.floats == ["b"]
     assert found.record["all_integer_ms"] > found.record["float_ms"] > found.record["latency_ms"]
-    assert found.reasons["b"].endswith("faster in float than between float layers")
+    assert found.reasons["b"] == "faster in float"
+    assert found.reasons["a"] == "all layers in integers lose at most 0.00 of 1 points that may be lost"
+
+
+def test_layers_of_a_kind_that_are_slow_in_integers_become_float_in_every_block(search: Search, factory: Any) -> None:
+    kinds = {"query": 0.9, "softmax": -3.0, "norm": -2.0}
+    gains = {f"block{place}.{kind}": gain for place in range(3) for kind, gain in kinds.items()}
+    factory = factory(dict.fromkeys(gains, QUIET), gains)
+    found = search(factory)
+    assert set(found.floats) == {name for name in gains if not name.endswith("query")}
+    assert factory.made == 6  # float, all integers, three groups, two of them together: no layer is measured alone
+
+
+def test_integers_stay_where_no_mixture_would_be_faster_than_float(search: Search, factory: Any) -> None:
+    gains = {f"block{place}.{kind}": gain for place in range(3) for kind, gain in {"query": -0.1, "softmax": -1.0}.items()}
+    factory = factory(dict.fromkeys(gains, QUIET), gains, conversion=0.3)
+    found = search(factory)
+    assert found.floats == []
+    assert factory.made == 4  # float, all integers, two groups
 
 
 def test_a_budget_that_cannot_be_met_gives_the_best_found_and_says_so(search: Search, factory: Any) -> None:
