@@ -150,9 +150,12 @@ def with_pairs(
 
 
 def write(graph: onnx.ModelProto, plan: list[LayerPlan], model: Artifact, out: Path, precision: str) -> Artifact:
-    """Write a quantized graph and the plan it follows, without what a runtime works out by itself."""
+    """Write a quantized graph and the plan it follows, in execution order and without what a runtime works out by itself."""
     import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
 
+    if not _in_order(graph.graph):  # ONNX Runtime takes any order, the ONNX standard doesn't
+        ONNXModel(graph).topological_sort()
     del graph.graph.value_info[:]
     del graph.metadata_props[:]
     external = graph.ByteSize() > EXTERNAL_DATA_FROM
@@ -161,6 +164,16 @@ def write(graph: onnx.ModelProto, plan: list[LayerPlan], model: Artifact, out: P
     return Artifact.describe(
         out, format="onnx", file="model.onnx", precision=precision, inputs=model.inputs, outputs=model.outputs, metadata=model.metadata
     )
+
+
+def _in_order(graph: onnx.GraphProto) -> bool:
+    """Whether every node reads only what is made before it."""
+    made = {value.name for value in (*graph.input, *graph.initializer)} | {sparse.values.name for sparse in graph.sparse_initializer} | {""}
+    for node in graph.node:
+        if not made.issuperset(node.input):
+            return False
+        made.update(node.output)
+    return True
 
 
 @contextlib.contextmanager

@@ -96,6 +96,7 @@ def zero_points(model: Artifact, operator: str) -> list[np.ndarray]:
 def test_quantized_outputs_stay_close(model: Artifact, tmp_path: Path, name: str, calibration: str) -> None:
     made = quantize(name, model, tmp_path / "q", calibration=calibration)
     assert cosine(run(model), run(made)) > 0.99
+    onnx.checker.check_model(onnx.load(made.model), full_check=True)
 
 
 def test_x86_activations_are_unsigned_and_weights_signed_per_channel(model: Artifact, tmp_path: Path) -> None:
