@@ -5,6 +5,7 @@ This is the only place where edgekit runs code from outside, and only because th
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -62,7 +63,7 @@ def find_function(reference: str, error: type[InputError] = SourceError) -> Call
 
 
 def reference_digest(reference: str, error: type[InputError] = SourceError) -> str:
-    """Return the SHA-256 of the file behind a reference."""
+    """Return the SHA-256 of the file behind a reference and of those beside it that it imports."""
     where, _ = split_reference(reference, error)
     if where.endswith(".py"):
         path: Path | None = Path(where)
@@ -74,7 +75,51 @@ def reference_digest(reference: str, error: type[InputError] = SourceError) -> s
         path = Path(spec.origin) if spec and spec.origin else None
     if path is None or not path.is_file():
         raise error(f"{where}: no such Python file or module", hint="check the path before the colon")
-    return digest.of_file(path)
+    path = path.resolve()
+    if where.endswith(".py"):
+        root, package = path.parent, ""
+    else:
+        root, package = path.parents[where.count(".") + (path.name == "__init__.py")], where.partition(".")[0]
+    return digest.of_json({str(file.relative_to(root)): digest.of_file(file) for file in sorted(_with_imports(path, root, package))})
+
+
+def _with_imports(first: Path, root: Path, package: str) -> set[Path]:
+    """A file and what it imports, directly or not, from a folder; of a package, where one is given, alone."""
+    found: set[Path] = set()
+    left = [first]
+    while left:
+        file = left.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in _imports(file, root):
+            place = root.joinpath(*name.split("."))
+            if not package or name.partition(".")[0] == package:
+                left += [module for module in (place.with_suffix(".py"), place / "__init__.py") if module.is_file()]
+    return found
+
+
+def _imports(file: Path, root: Path) -> set[str]:
+    """Names of all modules that a file may import, seen from a folder: ``a``, ``a.b`` and ``a.b.c`` for ``from a.b import c``."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    here = file.parent.relative_to(root).parts
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + 1] if node.level else ()
+            base = [*above, *([node.module] if node.module else [])]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            found |= {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    return found
 
 
 def _from_file(path: Path, error: type[InputError]) -> Any:
