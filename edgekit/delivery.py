@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -42,13 +43,32 @@ def free_folder(out: Path) -> None:
             restore(place)
             for leftover in abandoned(place.parent, _new(place)):
                 shutil.rmtree(leftover, ignore_errors=True)
-        if place.is_dir() and any(place.iterdir()) and not (place / MARK).is_file():
-            raise OutputError(f"{out}: is not empty and holds no earlier run", hint="choose another folder with -o")
+        if place.is_dir():
+            _refuse_foreign(out, place)
         nearest = next(folder for folder in place.parents if folder.exists())
         with workplace(nearest, _new(place)):
             pass
     except OSError as problem:
         raise write_problem(out, problem) from problem
+
+
+def _refuse_foreign(out: Path, place: Path) -> None:
+    """Let nothing be replaced that a run did not write.
+
+    Raises:
+        OutputError: the folder is not empty and holds no earlier run, or something beside one.
+    """
+    content = {path.name for path in place.iterdir()}
+    try:
+        written = json.loads((place / MARK).read_text(encoding="utf-8")) if MARK in content else {}
+        made = {entry["target"] for entry in written["targets"]} if content else set()
+    except (ValueError, KeyError, TypeError):
+        raise OutputError(f"{out}: is not empty and holds no earlier run", hint="choose another folder with -o") from None
+    foreign = content - made - {"recipe.yaml", *(load(Writer, name).filename for name in names(Writer))}
+    if foreign:
+        raise OutputError(
+            f"{out}: holds {min(foreign)!r}, which no run wrote and which would be lost", hint="move it, or choose another folder with -o"
+        )
 
 
 def deliver(report: Report, recipe: Recipe, artifacts: Mapping[str, Artifact], out: Path) -> None:

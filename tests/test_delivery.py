@@ -92,6 +92,10 @@ def test_places_that_can_not_become_a_run_folder_are_refused(tmp_path: Path, mon
     (tmp_path / "file").write_text("x")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "report.json").write_text('{"tests": []}')
+    deliver(report(), RECIPE, {}, tmp_path / "shared")
+    (tmp_path / "shared" / "diary.txt").touch()
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "cwd" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "cwd" / "below")
@@ -100,6 +104,8 @@ def test_places_that_can_not_become_a_run_folder_are_refused(tmp_path: Path, mon
         tmp_path / "loop": "is a file",
         tmp_path / "file" / "run": "Not a directory",
         tmp_path / "mine": "is not empty and holds no earlier run",
+        tmp_path / "tests": "is not empty and holds no earlier run",
+        tmp_path / "shared": "holds 'diary.txt', which no run wrote",
         tmp_path / ("x" * 300): "too long",
         Path(): "the folder you are in",
         tmp_path / "cwd": "the folder you are in",
