@@ -91,6 +91,13 @@ def plan_candidates(
                 hint=f"use one of: {', '.join(offered)}",
             )
         found += made
+    computed = {family(c.precision) for c in found if c.wanted}
+    for wish in recipe.precisions:
+        if family(wish) not in computed:
+            raise TargetError(
+                f"{wish} is computed by none of the targets ({', '.join(target.name for target in targets)})",
+                hint="leave it out, or name a target that computes it",
+            )
     return found
 
 

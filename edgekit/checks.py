@@ -1,8 +1,8 @@
 """Budgets to checks: one line for each limit, with a verdict and words that stand alone in a log.
 
-A verdict rests on the interval, not on the value alone. Pass: value and interval keep the limit. Fail: the value breaks it. Inconclusive:
-the value keeps it, but the interval reaches beyond, and the message says how many samples would settle it. What was not measured is
-never taken for a pass.
+A verdict rests on the interval, not on the value alone. Pass: value and interval keep the limit. Fail: the value breaks it, for a single
+class certainly. Inconclusive: the value keeps it, but the interval reaches beyond, and the message says how many samples would settle it.
+What was not measured is never taken for a pass.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ COLLAPSE = 20.0
 """Points that no class may lose for certain, whatever the budget says: a model that is blind to a class is broken, not compressed."""
 ACCURACY_CHECKS = ("max_drop", "class_collapse", "max_class_drop")
 GRAVITY: tuple[Status, ...] = ("fail", "inconclusive", "not measured", "pass")
+NOT_MEASURING = "measuring was turned off"
 _CERTAIN = 0.05
 _FEWEST_LOST = 3
 _NAMED = 5
 _ROUNDING = 1e-9
 
 
-def check(result: ModelResult, budget: Budget, *, reason: str = "") -> tuple[Check, ...]:
+def check(result: ModelResult, budget: Budget) -> tuple[Check, ...]:
     """Hold a model against a budget, one line for each limit that is set.
 
     The accuracy limit always is; and where the task has classes, so is the guard against a class that collapses.
@@ -32,19 +33,18 @@ def check(result: ModelResult, budget: Budget, *, reason: str = "") -> tuple[Che
     Args:
         result: the model.
         budget: the limits.
-        reason: why something was not measured, where the result does not say so itself.
     """
-    checks = [_drop(result.accuracy, budget.max_drop, reason)]
+    checks = [_drop(result, budget.max_drop)]
     if result.accuracy is not None and (guard := _collapse(result.accuracy)) is not None:
         checks.append(guard)
     if budget.max_class_drop is not None:
-        checks.append(_class_drop(result.accuracy, budget.max_class_drop, reason))
+        checks.append(_class_drop(result, budget.max_class_drop))
     if budget.min_speedup is not None:
-        checks.append(_speedup(result, budget.min_speedup, reason))
+        checks.append(_speedup(result, budget.min_speedup))
     if budget.max_size is not None:
         checks.append(_size(result, budget.max_size))
     if budget.max_latency is not None:
-        checks.append(_latency(result, budget.max_latency, reason))
+        checks.append(_latency(result, budget.max_latency))
     return tuple(checks)
 
 
@@ -53,9 +53,10 @@ def status(checks: Sequence[Check]) -> Status:
     return next((state for state in GRAVITY if any(c.status == state for c in checks)), "not measured")
 
 
-def _drop(accuracy: Accuracy | None, limit: float, reason: str) -> Check:
+def _drop(result: ModelResult, limit: float) -> Check:
+    accuracy = result.accuracy
     if accuracy is None or not accuracy.samples:
-        return _unknown("max_drop", limit, "points", f"accuracy was not measured: {reason or 'no evaluation'}")
+        return _unknown("max_drop", limit, "points", f"accuracy was not measured: {_why_no_accuracy(result)}")
     drop = _negated(accuracy.change)
     after = accuracy.metrics[accuracy.primary]
     said = f"{accuracy.primary} {after + drop.value:.1f} -> {after:.1f}: {_lost(drop)}, {limit:g} may be lost"
@@ -96,10 +97,11 @@ def _collapse(accuracy: Accuracy) -> Check | None:
     return _check("class_collapse", "fail" if gone else "pass", COLLAPSE, _class_interval(worst), "points", said)
 
 
-def _class_drop(accuracy: Accuracy | None, limit: float, reason: str) -> Check:
+def _class_drop(result: ModelResult, limit: float) -> Check:
     """Judge each class; a class fails when its loss is certain, so that five samples a class don't fail by chance."""
+    accuracy = result.accuracy
     if accuracy is None or not accuracy.per_class:
-        why = "this task has no classes" if accuracy else f"accuracy was not measured: {reason or 'no evaluation'}"
+        why = "this task has no classes" if accuracy else f"accuracy was not measured: {_why_no_accuracy(result)}"
         return _unknown("max_class_drop", limit, "points", why)
     over = sorted((c for c in accuracy.per_class if -c.change > limit + _ROUNDING), key=lambda c: c.change)
     failing = [c for c in surely_worse(accuracy) if -c.change > limit + _ROUNDING]
@@ -120,10 +122,10 @@ def _class_drop(accuracy: Accuracy | None, limit: float, reason: str) -> Check:
     return _check("max_class_drop", "pass", limit, _class_interval(worst), "points", f"no class loses more than {limit:g} points")
 
 
-def _speedup(result: ModelResult, limit: float, reason: str) -> Check:
+def _speedup(result: ModelResult, limit: float) -> Check:
     speedup = measured_speedup(result)
     if speedup is None:
-        return _unknown("min_speedup", limit, "x", f"speed was not measured: {_why_no_latency(result, reason)}")
+        return _unknown("min_speedup", limit, "x", f"speed was not measured: {_why_no_latency(result)}")
     said = f"{times(speedup)} as fast as float in {result.runtime}, at least {limit:g}x is wanted"
     if result.role == "export":
         said = f"is the uncompressed export itself, at least {limit:g}x its speed is wanted"
@@ -145,10 +147,10 @@ def _size(result: ModelResult, limit: float) -> Check:
     return Check(name="max_size", status=state, limit=limit, value=megabytes, unit="MB", message=said)
 
 
-def _latency(result: ModelResult, limit: float, reason: str) -> Check:
+def _latency(result: ModelResult, limit: float) -> Check:
     latency = result.latency
     if latency is None or latency.basis != "measured" or latency.p50 is None:
-        return _unknown("max_latency", limit, "ms", f"latency was not measured: {_why_no_latency(result, reason)}")
+        return _unknown("max_latency", limit, "ms", f"latency was not measured: {_why_no_latency(result)}")
     p50 = latency.p50
     said = f"{p50.value:.3g} ms at the median [{p50.low:.3g}, {p50.high:.3g}], {limit:g} ms allowed"
     if p50.value > limit + _ROUNDING:
@@ -187,13 +189,17 @@ def measured_speedup(result: ModelResult) -> Interval | None:
     return Interval(value=1.0, low=1.0, high=1.0) if result.role == "export" else latency.speedup_runtime
 
 
-def _why_no_latency(result: ModelResult, reason: str) -> str:
+def _why_no_accuracy(result: ModelResult) -> str:
+    return NOT_MEASURING if result.latency is None else "no evaluation set is named"
+
+
+def _why_no_latency(result: ModelResult) -> str:
     latency = result.latency
     if latency is None:
-        return reason or "measuring was turned off"
+        return NOT_MEASURING
     if latency.basis not in ("measured", "not measured"):
         return f"it is {latency.basis}"
-    return latency.reason or reason or "it has no baseline"
+    return latency.reason or "it has no baseline"
 
 
 def _enough(drop: Interval, samples: int, limit: float) -> str:
@@ -220,9 +226,9 @@ def listed(classes: Sequence[ClassChange]) -> str:
 
 def _class_interval(one: ClassChange) -> Interval:
     """A class's loss; without a known interval, anything is possible."""
-    low = -100.0 if one.high is None else -one.high
-    high = 100.0 if one.low is None else -one.low
-    return Interval(value=-one.change, low=low, high=high)
+    low = -100.0 if one.high is None else 0.0 - one.high
+    high = 100.0 if one.low is None else 0.0 - one.low
+    return Interval(value=0.0 - one.change, low=low, high=high)
 
 
 def times(ratio: Interval) -> str:
@@ -231,7 +237,7 @@ def times(ratio: Interval) -> str:
 
 
 def _negated(interval: Interval) -> Interval:
-    return Interval(value=-interval.value, low=-interval.high, high=-interval.low)
+    return Interval(value=0.0 - interval.value, low=0.0 - interval.high, high=0.0 - interval.low)
 
 
 def _check(name: str, state: Status, limit: float, found: Interval, unit: str, message: str) -> Check:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from edgekit.core.errors import InputError
 from edgekit.core.report import Check, Interval, ModelResult, Report, Status, load_report
@@ -93,6 +93,8 @@ class Comparison(Schema):
 
 class Gates(Schema):
     """What a run may lose against the baseline."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     max_drop: float | None = Field(None, ge=0, description="Points of the primary metric.")
     max_slowdown: float | None = Field(None, gt=0, description="Times the baseline's median latency.")
@@ -196,7 +198,7 @@ def _pair(subject: str, before: ModelResult | None, after: ModelResult | None, b
         run=after.id if after else None,
         baseline_status=before.status if before else None,
         run_status=after.status if after else None,
-        accuracy=_accuracy(before, after, _sets_differ(baseline, run)),
+        accuracy=_accuracy(before, after, _sets_differ(baseline, run), same_original=not _originals_differ(baseline, run)),
         latency=_latency(before, after, machines),
         size=_exact(_bytes(before), _bytes(after), ""),
         memory=_exact(_peak(before), _peak(after), machines),
@@ -211,8 +213,8 @@ def _peak(model: ModelResult | None) -> float | None:
     return model.memory.peak_mb if model and model.memory else None
 
 
-def _accuracy(before: ModelResult | None, after: ModelResult | None, differ: str) -> Delta:
-    """Difference of the changes from the original, in points.
+def _accuracy(before: ModelResult | None, after: ModelResult | None, differ: str, *, same_original: bool) -> Delta:
+    """Difference of the changes from the original, in points; of the metrics themselves where the originals differ.
 
     Both changes are taken as independent (square-and-add: Zou and Donner 2008, doi:10.1002/sim.3095); on the same samples they
     are not, so the interval is rather too wide than too narrow.
@@ -228,9 +230,10 @@ def _accuracy(before: ModelResult | None, after: ModelResult | None, differ: str
     if differ:
         return Delta(baseline=values[0], run=values[1], finding="not comparable", reason=differ)
     a, b = old.change, new.change
-    low = b.value - a.value - math.hypot(b.value - b.low, a.high - a.value)
-    high = b.value - a.value + math.hypot(b.high - b.value, a.value - a.low)
-    change = Interval(value=b.value - a.value, low=low, high=high)
+    value = b.value - a.value if same_original else new.metrics[new.primary] - old.metrics[old.primary]
+    low = value - math.hypot(b.value - b.low, a.high - a.value)
+    high = value + math.hypot(b.high - b.value, a.value - a.low)
+    change = Interval(value=value, low=low, high=high)
     return Delta(baseline=values[0], run=values[1], change=change, finding=_finding(-high, -low, 0.0))
 
 
@@ -321,9 +324,9 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> tuple[Changed, ...]:
 def _notes(baseline: Report, run: Report) -> tuple[str, ...]:
     """What a reader must know before believing the figures."""
     found = [reason for reason in (_sets_differ(baseline, run), _machines_differ(baseline, run)) if reason]
-    old, new = (next((m for m in report.models if m.role == "original"), None) for report in (baseline, run))
-    if old and new and old.digest != new.digest:
-        found.append("the originals differ: the change in accuracy says what compression costs more or less, not which model is better")
+    old, new = _originals(baseline, run)
+    if _originals_differ(baseline, run):
+        found.append("the originals differ: the change in accuracy is that of the models, whatever their originals have")
     elif old and new:
         ratio = _latency(old, new, _machines_differ(baseline, run))
         if ratio.change and ratio.finding in ("worse", "better"):
@@ -331,6 +334,15 @@ def _notes(baseline: Report, run: Report) -> tuple[str, ...]:
                 f"the original itself took {ratio.change.value:.2f} times as long: machine, load or framework differ between the runs"
             )
     return tuple(found)
+
+
+def _originals(*reports: Report) -> tuple[ModelResult | None, ...]:
+    return tuple(next((m for m in report.models if m.role == "original"), None) for report in reports)
+
+
+def _originals_differ(baseline: Report, run: Report) -> bool:
+    old, new = _originals(baseline, run)
+    return old is not None and new is not None and old.digest != new.digest
 
 
 def _check(name: str, limit: float, pair: Pair) -> Check:

@@ -133,7 +133,7 @@ def _fastest(field: Sequence[_Graded]) -> tuple[ModelResult, str]:
         best = min(field, key=lambda g: _bits(g.result)).result
         return (
             best,
-            f"latency can't be measured here, so the fewest bits in the target's preferred runtime: {best.precision} in {best.runtime}",
+            f"latency was not measured, so the fewest bits in the target's preferred runtime: {best.precision} in {best.runtime}",
         )
     quickest = min((p50 for _, p50 in timed), key=lambda p50: p50.value)
     equal = [g for g, p50 in timed if _same_speed(quickest, p50)]

@@ -106,7 +106,7 @@ def benchmark(models: Sequence[Path], recipe: Recipe, *, runtime: str | None = N
     stages = Stages(recipe, Store(), progress or Silent(), DataSets(evaluation=inputs), task)
     settings = RuntimeSettings(threads=host_target().threads)
     field = [
-        Entrant(name, "candidate" if i else "original", a, runtime or NATIVE[a.format], settings, a.precision, yardstick=names[0])
+        Entrant(name, "candidate" if i else "original", a, runtime or NATIVE[a.format], settings, a.precision)
         for i, (name, a) in enumerate(zip(names, adopted, strict=True))
     ]
     results = measure(stages, field, task=task, evaluation=None, measuring=recipe.measure, seed=recipe.seed)

@@ -170,7 +170,8 @@ def _original(stages: Stages, checkpoint: Checkpoint, target: Target) -> Entrant
 def _entrant(built: Built, field: Sequence[Built]) -> Entrant:
     candidate = built.candidate
     backend, target = candidate.backend, candidate.target
-    yardstick = next(b.candidate.id for b in field if b.candidate.role == "export" and b.candidate.backend == backend)
+    exports = [b.candidate for b in field if b.candidate.role == "export" and b.candidate.target == target]
+    yardstick = next(export.id for export in exports if export.backend == backend)
     execution = _execution(candidate)
     notes = (*built.notes, UNSATURATED) if execution == "unsaturated" else built.notes
     return Entrant(

@@ -98,8 +98,9 @@ def measure(
             baseline = seen.get(original.id)
             seen[entrant.id] = stages.observed(entrant.artifact, entrant.runtime, entrant.settings, original=baseline)
     timed = [entrant for entrant in field if entrant.at_hand]
-    timings = races.raced(stages, timed, measuring) if len(timed) > 1 else {}
-    writings = races.written(stages, timed, measuring) if len(timed) > 1 else {}
+    rivals = timed if timed != [original] or len(field) == 1 else []
+    timings = races.raced(stages, rivals, measuring) if rivals else {}
+    writings = races.written(stages, rivals, measuring) if rivals else {}
     judge = _Judge(task, evaluation, seen, original.id, measuring.resamples, seed)
     described = [
         _described(stages, entrant).model_copy(
@@ -182,7 +183,8 @@ def _latency(entrant: Entrant, original: Entrant, timings: dict[str, Timing], se
     if timing is None:
         return Latency(basis="not measured", reason=f"{entrant.target} is not at hand") if entrant.target else None
     yardstick = timings.get(entrant.yardstick) if entrant.yardstick else None
-    return summarise(timing, export=yardstick, original=timings.get(original.id), basis="measured", seed=seed)
+    framework = timings.get(original.id) if entrant.settings.threads == original.settings.threads else None
+    return summarise(timing, export=yardstick, original=framework, basis="measured", seed=seed)
 
 
 def _layers(artifact: Artifact) -> dict[str, int]:

@@ -74,6 +74,13 @@ def test_bf16_is_an_execution_of_the_float_model() -> None:
     assert (candidate.backend.runtime, candidate.quantizer, candidate.execution) == ("openvino", None, "bf16")
 
 
+def test_a_precision_that_no_target_computes_is_refused_and_not_dropped() -> None:
+    with pytest.raises(TargetError, match=r"bf16 is computed by none of the targets \(x86-avx2\)"):
+        plan(["x86-avx2"], precisions=["int8", "bf16"])
+    wanted = [c for c in plan(["x86-avx2", "x86-amx"], precisions=["int8", "bf16"]) if c.wanted and c.precision == "bf16"]
+    assert {c.target.name for c in wanted} == {"x86-amx"}
+
+
 def test_int4_is_made_where_it_is_asked_for_and_where_the_runtime_has_it() -> None:
     assert not any(c.precision == "int4" for c in plan(["x86-avx2", "raspberry-pi-4"]))
     wanted = [(c.backend.runtime, c.quantizer) for c in plan(["x86-avx2"], precisions=["int4"]) if c.wanted]

@@ -232,7 +232,13 @@ def test_what_else_changed_is_listed(full, run):
 
 def test_another_original_and_a_slower_original_are_noted(full, run, tmp_path):
     other = changed(full, "original", digest="9" * 64)
-    assert any("originals differ" in note for note in run(full, other).runs[0].notes)
+    worse = changed(other, CHOSEN, accuracy={"metrics": full.model(CHOSEN).accuracy.metrics | {"top1": 20.0}})
+    found = run(full, worse, max_drop=1)
+    assert any("originals differ" in note for note in found.runs[0].notes)
+    assert found.exit_code == 1
+    change = pair(found, CHOSEN).accuracy.change
+    assert change.value == 20.0 - full.model(CHOSEN).accuracy.metrics["top1"]
+    assert change.low < change.value < change.high
     slower = changed(full, "original", latency={"p50": interval(5.0, 4.9, 5.1)})
     (tmp_path / "slower.json").write_text(slower.to_json(), encoding="utf-8")
     found = compare([tmp_path / "run0", tmp_path / "slower.json"])

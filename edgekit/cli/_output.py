@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 160
 """Columns of a table that goes into a file or a pipe, where nobody says how wide the paper is."""
+
+
+@contextmanager
+def while_somebody_reads() -> Iterator[None]:
+    """Print to a reader that may leave; that changes no verdict, and so no exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):  # rich ends a program whose reader has left
+            raise
 
 
 def console() -> Console:

@@ -12,7 +12,7 @@ def command(
     models: Annotated[list[Path] | None, typer.Argument(help="Model files of one network; speedups are against the first.")] = None,
     to: Annotated[str | None, typer.Option(help="Device whose current model to measure: ssh://user@host or dir:///folder.")] = None,
     model: Annotated[str | None, typer.Option(help="With --to: name of the model there, if it has several.")] = None,
-    task: Annotated[str, typer.Option(help="With --to and --data: task that judges the outputs.")] = "generic",
+    task: Annotated[str | None, typer.Option(help="With --to and --data: task that judges the outputs; generic by default.")] = None,
     data: Annotated[str | None, typer.Option(help="Set whose first sample is the input; random numbers without it.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Runtime for all of them; each format's usual one by default.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 10,
@@ -25,14 +25,25 @@ def command(
     from edgekit.cli import _progress, _run
 
     if to is not None:
-        _on_device(to, model, data, task, rounds, json, bool(models))
+        _refuse({"--runtime": runtime, "--out": out}, "on this machine, not with --to")
+        _on_device(to, model, data, task or "generic", rounds, json, bool(models))
         return
+    _refuse({"--model": model, "--task": task}, "on a device, with --to")
     with _progress.listener() as progress:
         report = api.benchmark(models or [], data=data, runtime=runtime, rounds=rounds, out=out, progress=progress)
     if json:
         typer.echo(report.to_json(), nl=False)
     else:
         _run.show(report, out)
+
+
+def _refuse(options: dict[str, object], where: str) -> None:
+    """Say which option would have no effect."""
+    from edgekit.core.errors import InputError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{given[0]} counts {where} only", hint="leave it out")
 
 
 def _on_device(url: str, model: str | None, data: str | None, task: str, rounds: int, json: bool, files: bool) -> None:

@@ -27,21 +27,23 @@ def command(
     ] = None,
     max_growth: Annotated[float | None, typer.Option(help="Times the baseline's size on disk that a run may have, such as 1.05.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the comparison to this Markdown file as well.")] = None,
+    strict: Annotated[bool, typer.Option(help="Exit with 1 also when a gate is inconclusive or could not be checked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare runs with the first one; exit with 1 when one loses more than the gates allow."""
-    from edgekit.cli._output import console, print_json
+    from edgekit.cli._output import console, print_json, while_somebody_reads
     from edgekit.comparison import compare
 
     found = compare(runs, max_drop=max_drop, max_slowdown=max_slowdown, max_growth=max_growth)
     if markdown is not None:
         _write(markdown, "\n".join(_markdown(found)) + "\n")
-    if as_json:
-        print_json(found)
-    else:
-        _print(found, console())
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+    with while_somebody_reads():
+        if as_json:
+            print_json(found)
+        else:
+            _print(found, console())
+    if found.exit_code or (strict and found.status not in (None, "pass")):
+        raise typer.Exit(1)
 
 
 def _print(found: Comparison, out: Console) -> None:

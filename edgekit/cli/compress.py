@@ -41,6 +41,7 @@ def command(
     """Compress a model for its targets, measure it against the original, and write models and report."""
     from edgekit import api
     from edgekit.cli import _progress, _run
+    from edgekit.cli._output import while_somebody_reads
     from edgekit.core.recipe import Recipe
     from edgekit.opening import anchored
 
@@ -67,13 +68,15 @@ def command(
         seed=seed,
     )
     if print_recipe:
-        typer.echo(anchored(recipe).to_yaml(), nl=False)
+        resolved = anchored(recipe)
+        typer.echo(resolved.model_dump_json(by_alias=True, indent=1) if json else resolved.to_yaml().rstrip())
         return
     folder = out or Path("edgekit-out") / recipe.name
     with _progress.listener() as progress:
         report = api.run(recipe, folder, progress=progress)
-    if json:
-        typer.echo(report.to_json(), nl=False)
-    else:
-        _run.show(report, folder)
+    with while_somebody_reads():
+        if json:
+            typer.echo(report.to_json(), nl=False)
+        else:
+            _run.show(report, folder)
     raise typer.Exit(report.exit_code)

@@ -93,6 +93,9 @@ def main(arguments: list[str]) -> int:
         _say(problem.message, problem.hint)
         return problem.exit_code
     except TyperException as problem:
+        if type(problem).__name__ == "NoArgsIsHelpError":  # typer hands it out under no name that is public
+            sys.stderr.write(problem.format_message() + "\n")
+            return 2
         _say(problem.format_message(), "edgekit --help, or edgekit COMMAND --help, shows what is possible")
         return 2
     except (KeyboardInterrupt, Abort):

@@ -27,6 +27,7 @@ def command(
     """Judge a model against its original: accuracy, agreement, latency, memory and size."""
     from edgekit import api
     from edgekit.cli import _progress, _run
+    from edgekit.cli._output import while_somebody_reads
 
     budget = {
         "max_drop": max_drop,
@@ -39,8 +40,9 @@ def command(
         report = api.validate(
             candidate, reference=reference, data=data, arch=arch, task=task, runtime=runtime, budget=budget, out=out, progress=progress
         )
-    if json:
-        typer.echo(report.to_json(), nl=False)
-    else:
-        _run.show(report, out)
+    with while_somebody_reads():
+        if json:
+            typer.echo(report.to_json(), nl=False)
+        else:
+            _run.show(report, out)
     raise typer.Exit(report.exit_code)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from edgekit.core.errors import RecipeError
 from edgekit.core.quantization import Precision, QuantizationSpec
@@ -26,6 +26,8 @@ class DataChoice(Schema):
 class Budget(Schema):
     """What a candidate may lose and must gain."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     max_drop: float = Field(1.0, ge=0, description="Points of the task's primary metric that may be lost.")
     max_class_drop: float | None = Field(None, ge=0, description="Points that any one class may lose.")
     min_speedup: float | None = Field(None, gt=0, description="Times faster than the uncompressed export in the same runtime.")
@@ -36,6 +38,8 @@ class Budget(Schema):
 
 class Measuring(Schema):
     """How much to measure."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     enabled: bool = Field(True, description="False converts and verifies only; the verdict is then 'not measured'.")
     rounds: int = Field(10, ge=3, le=1000, description="Interleaved rounds of latency.")

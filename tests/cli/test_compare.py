@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,23 @@ def test_a_failed_gate_exits_with_1_and_says_why(runs, capsys):
 def test_without_gates_a_worse_run_exits_with_0(runs, capsys):
     assert main(["compare", runs["full"], runs["failing"]]) == 0
     assert "verdict" not in capsys.readouterr().out
+
+
+def test_strict_takes_nothing_for_granted(runs):
+    gates = ["compare", runs["full"], runs["full"], "--max-slowdown", "1.1"]
+    assert main(gates) == 0  # one of its targets is not measured
+    assert main([*gates, "--strict"]) == 1
+    assert main([*gates[:3], "--strict"]) == 0
+
+
+def test_a_reader_that_leaves_changes_no_verdict(runs):
+    for more in ([], ["--json"]):
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "edgekit", "compare", runs["full"], runs["failing"], "--max-drop", "1", *more]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_json_is_the_only_thing_on_stdout(runs, capsys):

@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 
 import edgekit
 from edgekit.cli.main import main
 from edgekit.core.machine import this_machine
 from edgekit.core.report import Report, load_report
+from edgekit.core.resources import bundled
 from edgekit.reports._schema import FILE
 
 QUICK = {"rounds": 3, "round_seconds": 0.01, "resamples": 200}
@@ -71,6 +73,7 @@ def test_the_delivered_model_is_the_one_that_was_measured(kit, recipe):
     assert target.chosen == "host/onnxruntime-int8-static"
     file = kit.out / report.model(target.chosen).file
     assert {node.op_type for node in onnx.load(file).graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+    onnx.checker.check_model(onnx.load(file), full_check=True)
     session = onnxruntime.InferenceSession(file)
     with np.load(kit.folder / "tiny.npz") as data:
         images, labels = data["x"][40:100].transpose(0, 3, 1, 2).astype(np.float32) / 255, data["y"][40:100]
@@ -208,6 +211,24 @@ def test_two_targets_in_one_run_and_a_board_that_is_not_here(kit, recipe, capfd)
     assert jetson.command in capfd.readouterr().out
 
 
+def test_each_target_is_raced_against_its_own_export_and_an_original_with_its_threads(kit, recipe):
+    """Two targets of the same backends: one that is not at hand, and one with more threads than this machine's profile."""
+    profile = yaml.safe_load((bundled("targets") / "x86-avx2.yaml").read_text())
+    elsewhere = kit.file("elsewhere.yaml", yaml.safe_dump({**profile, "name": "elsewhere", "features": ["sme"]}))
+    wide = kit.file("wide.yaml", yaml.safe_dump({**profile, "name": "wide", "threads": 2}))
+    profiles = [word for target in (elsewhere, wide, "host") for word in ("--target", str(target))]
+    assert compress(recipe(formats=["onnx"], precisions=["fp32", "int8"]), *profiles, "--max-drop", "100") == 0
+    report = load_report(kit.out)
+    assert report.model("elsewhere/onnxruntime-fp32").latency.basis == "not measured"
+    for name in ("host", "wide"):
+        assert report.model(f"{name}/onnxruntime-fp32").latency.speedup_runtime.value == 1
+        assert report.model(f"{name}/onnxruntime-int8-static").latency.speedup_runtime is not None
+    threads = report.models[0].latency.circumstances["threads"]
+    for model in report.models:
+        if model.latency.basis == "measured":
+            assert (model.latency.speedup_original is None) == (model.latency.circumstances["threads"] != threads)
+
+
 def test_a_task_without_labels_judges_by_the_originals_outputs(kit, recipe):
     data = kit.dataset("bare.yaml", read={"use": "npz", "path": "tiny.npz", "inputs": {"image": "x"}}, classes=None)
     assert compress(recipe(task="generic", data=str(data))) == 0
@@ -243,6 +264,8 @@ def test_the_recipe_can_be_printed_and_used(kit, recipe, capfd):
     assert capfd.readouterr().out == said.out
     assert "max_drop: 2.0" in said.out
     assert "seed: 7" in said.out
+    assert compress(again, "--print-recipe", "--json") == 0
+    assert json.loads(capfd.readouterr().out) == yaml.safe_load(said.out)
     assert compress(again, "--no-measure") == 0
 
 
@@ -275,6 +298,11 @@ def test_validate_and_benchmark_take_what_compress_made(kit, recipe, capfd):
     assert main(["benchmark", str(original), made, "--rounds", "3", "--json"]) == 0
     raced = json.loads(capfd.readouterr().out)
     assert [m["latency"]["basis"] for m in raced["models"]] == ["measured", "measured"]
+    assert [m["latency"]["speedup_runtime"] for m in raced["models"]] == [None, None]
+    assert main(["benchmark", made, "--rounds", "3", "--json"]) == 0
+    (alone,) = json.loads(capfd.readouterr().out)["models"]
+    assert alone["latency"]["p50"]["value"] > 0
+    assert alone["memory"]["peak_mb"] > 0
 
 
 @pytest.mark.slow
