@@ -71,7 +71,8 @@ class Checkpoint:
         path: the folder that holds it.
         source: name of the source plugin that can rebuild it.
         kind: ``module`` for PyTorch weights, ``graph`` for a ready model file.
-        description: what the source needs to rebuild it (architecture, class, file name), plain data.
+        description: what the source needs to rebuild it (architecture, class, file name) and the digest or version of code that it
+            rebuilds it with, plain data.
         digest: SHA-256 of weights and description.
         notes: what loading noticed (a stripped prefix, say), for the report.
         steps: the passes it went through, in order.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,7 +64,21 @@ def find_function(reference: str, error: type[InputError] = SourceError) -> Call
 
 
 def reference_digest(reference: str, error: type[InputError] = SourceError) -> str:
-    """Return the SHA-256 of the file behind a reference and of those beside it that it imports."""
+    """Return the SHA-256 of the file behind a reference and of those beside it that it imports.
+
+    Raises:
+        InputError: of the given type: no such file or module.
+    """
+    files = reference_files(reference, error)
+    return digest.of_json({os.path.relpath(file, files[0].parent): digest.of_file(file) for file in files})
+
+
+def reference_files(reference: str, error: type[InputError] = SourceError) -> list[Path]:
+    """Return the file behind a reference, and behind it those that it imports from its own folder or package.
+
+    Raises:
+        InputError: of the given type: no such file or module.
+    """
     where, _ = split_reference(reference, error)
     if where.endswith(".py"):
         path: Path | None = Path(where)
@@ -80,7 +95,7 @@ def reference_digest(reference: str, error: type[InputError] = SourceError) -> s
         root, package = path.parent, ""
     else:
         root, package = path.parents[where.count(".") + (path.name == "__init__.py")], where.partition(".")[0]
-    return digest.of_json({str(file.relative_to(root)): digest.of_file(file) for file in sorted(_with_imports(path, root, package))})
+    return [path, *sorted(_with_imports(path, root, package) - {path})]
 
 
 def _with_imports(first: Path, root: Path, package: str) -> set[Path]:

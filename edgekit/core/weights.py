@@ -149,6 +149,17 @@ def strip_prefix(state: dict[str, torch.Tensor], wanted: set[str]) -> tuple[dict
     return keys, prefix
 
 
+def _tied(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights that a file leaves out because they are another name of ones that it holds."""
+    held = {_place(own[key]): value for key, value in state.items() if key in own and own[key].numel()}
+    return {key: held[_place(value)] for key, value in own.items() if key not in state and _place(value) in held}
+
+
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Where a tensor's values lie: the same for two names of one weight."""
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
 def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> list[str]:
     """Copy a state dict into a module and return what is worth noting.
 
@@ -156,6 +167,7 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) ->
         SourceError: keys or shapes that don't fit; the first of each kind is named.
     """
     own = module.state_dict()
+    state = {**_tied(own, state), **state}
     missing = sorted(own.keys() - state.keys())
     counters = [key for key in missing if key.endswith("num_batches_tracked")]
     missing = [key for key in missing if key not in counters]

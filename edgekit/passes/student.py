@@ -44,6 +44,7 @@ class Student(Pass):
         student = make_module(self.arch, self.arguments)
         return {
             "arch": self.arch,
+            "code": reference_digest(self.arch),
             "arguments": self.arguments,
             "weights": str(self.weights) if self.weights else None,
             "parameters": _size(student),

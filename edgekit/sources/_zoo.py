@@ -69,7 +69,8 @@ class Library(Source):
             raise SourceError(f"{name}: can't be made ({described(problem)})", hint=hint) from problem
         notes = load_into(module, self.weights) if self.weights else ["weights of the library's own"]
         check_finite(module, self.path)
-        return save_module(module.eval(), out, source=self.library, description={"name": name, "arguments": self.arguments}, notes=notes)
+        description = {"name": name, "arguments": self.arguments, "version": package_version(self.library)}
+        return save_module(module.eval(), out, source=self.library, description=description, notes=notes)
 
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:

@@ -51,7 +51,8 @@ class PyTorch(Source):
         """
         module = make_module(self.arch, self.arguments)
         notes = load_into(module, self.path)
-        return save_module(module, out, source="pytorch", description={"arch": self.arch, "arguments": self.arguments}, notes=notes)
+        description = {"arch": self.arch, "arguments": self.arguments, "code": reference_digest(self.arch)}
+        return save_module(module, out, source="pytorch", description=description, notes=notes)
 
     @classmethod
     def build(cls, checkpoint: Checkpoint) -> torch.nn.Module:

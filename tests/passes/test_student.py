@@ -36,6 +36,12 @@ def test_it_starts_from_the_seed(arch: str, student: torch.nn.Module, context: C
     assert torch.equal(made[2], torch.nn.Linear(64, 6).weight)
 
 
+def test_another_code_is_another_plan(arch: str, student: torch.nn.Module, context: Context, tmp_path: Path) -> None:
+    before = Student(arch=arch).plan(student, context)
+    (tmp_path / "small.py").write_text(ARCH.replace("ReLU", "Tanh"), encoding="utf-8")
+    assert Student(arch=arch).plan(student, context) != before
+
+
 def test_it_starts_from_weights(arch: str, student: torch.nn.Module, context: Context, tmp_path: Path) -> None:
     ready = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 10))
     torch.save({"state_dict": {f"module.{name}": value for name, value in ready.state_dict().items()}}, tmp_path / "ready.pth")

@@ -36,6 +36,31 @@ def test_checkpoint_reloads_with_the_same_outputs(tiny_weights: Path, arch: str,
     assert checkpoint == Checkpoint.load(tmp_path / "out")
 
 
+def test_another_architecture_makes_another_checkpoint_of_the_same_weights(tiny_weights: Path, arch_file: Path, tmp_path: Path) -> None:
+    """What is stored of one must not be taken for the other's: exports are found by the checkpoint's digest."""
+    arch = f"{arch_file}:tiny"
+    before = fetch(tiny_weights, arch, tmp_path / "a")
+    assert fetch(tiny_weights, arch, tmp_path / "b").digest == before.digest
+    arch_file.write_text(arch_file.read_text().replace("relu", "sigmoid") + "\n# changed")
+    assert fetch(tiny_weights, arch, tmp_path / "c").digest != before.digest
+
+
+def test_weights_that_a_file_holds_under_one_of_two_names_are_taken(tmp_path: Path) -> None:
+    from safetensors.torch import save_model
+
+    (tmp_path / "tied.py").write_text(
+        "import torch\n\nclass Tied(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.embed, self.head = torch.nn.Embedding(5, 4), torch.nn.Linear(4, 5, bias=False)\n"
+        "        self.head.weight = self.embed.weight\n\n    def forward(self, x):\n        return self.head(self.embed(x))\n"
+    )
+    arch = f"{tmp_path / 'tied.py'}:Tied"
+    module = find_function(arch)()
+    save_model(module, str(tmp_path / "tied.safetensors"))
+    again = load_module(fetch(tmp_path / "tied.safetensors", arch, tmp_path / "out"))
+    assert torch.equal(again.embed.weight, module.embed.weight)
+    assert torch.equal(again.head.weight, module.embed.weight)
+
+
 def test_nothing_in_the_checkpoint_folder_is_a_pickle(tiny_weights: Path, arch: str, tmp_path: Path) -> None:
     fetch(tiny_weights, arch, tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"checkpoint.json", "model.safetensors"}
