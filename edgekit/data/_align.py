@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.algorithms.sequences import IGNORED
 from edgekit.core.datasets import Answers
 from edgekit.core.errors import DataError
-from edgekit.data._tokenize import Tokenize
+from edgekit.data._tokenize import Tokenize, settings
 
 Spans = Callable[[Sequence[str], Sequence[str] | None, int], list[np.ndarray]]
 """First character and the one after the last of each token [L, 2] in the text, or in the second of a pair; -1 elsewhere."""
@@ -32,15 +32,18 @@ def open_spans(spec: Tokenize, folder: Path) -> Spans:
         raise DataError(
             f"{folder}: tokenizer.json can't be read ({problem})", hint="save the tokenizer again with its fast version: AutoTokenizer"
         ) from problem
-    tokenizer.enable_truncation(spec.length)
+    config = settings(folder)
+    tokenizer.enable_truncation(spec.length, direction=config.get("truncation_side", "right"))
     tokenizer.no_padding()
+    left = config.get("padding_side") == "left"
 
     def spans(texts: Sequence[str], pairs: Sequence[str] | None, length: int) -> list[np.ndarray]:
         rows = tokenizer.encode_batch(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
         found = []
         for row in rows:
             places = np.full((length, 2), -1, np.int64)
-            for place, (sequence, ends) in enumerate(zip(row.sequence_ids, row.offsets, strict=True)):
+            first = length - len(row) if left else 0
+            for place, (sequence, ends) in enumerate(zip(row.sequence_ids, row.offsets, strict=True), start=first):
                 if sequence == (0 if pairs is None else 1):
                     places[place] = ends
             found.append(places)
@@ -83,9 +86,12 @@ def tags(label: Any, text: str, spans: np.ndarray, number: Callable[[Any], Any],
     numbers = [number(tag) for tag in given]
     found = np.full(len(spans), IGNORED, np.int64)
     tagged: set[int] = set()
-    for place, (begin, _) in enumerate(spans):
+    for place, (begin, end) in enumerate(spans):
+        if begin < 0:
+            continue
+        begin = end - len(text[begin:end].lstrip())  # byte-level tokenizers count the space before a word as part of it
         word = int(np.searchsorted(words, begin, side="right")) - 1
-        if begin >= 0 and word not in tagged:
+        if begin < end and word not in tagged:
             tagged.add(word)
             found[place] = numbers[word]
     return found

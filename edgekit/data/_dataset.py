@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -104,7 +105,7 @@ class StoredSet(TrainingSet):
         if not self._digest:
             content = {
                 "read": self._selection.read,
-                "files": self._files or [[_content(r), str(r.label)] for _, r in self._read(self._indices)],
+                "files": self._files or [[_content(r), _in_full(r.label)] for _, r in self._read(self._indices)],
                 "selection": [self._selection.rows, self._selection.count, self._selection.seed, self._limit, self._stored],
                 "classes": self.classes,
                 "first_label": self._spec.first_label,
@@ -355,6 +356,12 @@ def _content(record: Record) -> str:
             shape = [size for size in value.shape if size != 1]
             sha.update(f"{value.dtype.str}{shape}\0".encode() + np.ascontiguousarray(value).tobytes())
     return sha.hexdigest()
+
+
+def _in_full(label: Any) -> str:
+    """A label as text that leaves nothing of its arrays out."""
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        return str(label)
 
 
 def _grouped(items: Iterable[tuple[int, Record]], size: int) -> Iterator[list[tuple[int, Record]]]:

@@ -104,14 +104,23 @@ def open_tokenizer(spec: Tokenize, folder: Path) -> Encoder:
     return lambda texts, pairs: {name: array for name, array in encode(texts, pairs).items() if not spec.inputs or name in spec.inputs}
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    """What ``tokenizer_config.json`` says: on which side texts are padded and cut, say; empty where there is none."""
+    try:
+        content = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _wordpiece(spec: Tokenize, folder: Path) -> Encoder | None:
     """Run ``tokenizer.json`` directly, if it is a WordPiece tokenizer that says the same as ``tokenizer_config.json``."""
+    config = settings(folder)
     try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(config, dict) or not isinstance(content, dict) or not _agree(config, content):
+    if not config or not isinstance(content, dict) or not _agree(config, content):
         return None
     from tokenizers import Tokenizer
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edgekit.core.datasets import Record
 from edgekit.core.errors import DataError
-from edgekit.core.factories import RAISED, described, find_function, split_reference
+from edgekit.core.factories import RAISED, described, find_function, reference_files, split_reference
 from edgekit.core.plugin import Reader
 from edgekit.core.resources import expand
 
@@ -33,10 +33,8 @@ class Loader(Reader):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the function.")
 
     def files(self, base: Path) -> list[Path]:
-        """The declared files and the function's own; none where none are declared, for then only the samples themselves can be digested."""
-        where, _ = split_reference(self.function, DataError)
-        code = [expand(where, base)] if where.endswith(".py") else []
-        return [*self._paths(base), *code] if self.files_read else []
+        """The declared files and the function's code; none where none are declared: then only the samples themselves can be digested."""
+        return [*self._paths(base), *reference_files(self._reference(base), DataError)] if self.files_read else []
 
     def count(self, base: Path) -> int:
         """Length of what the function returns; counted where it has none.
@@ -72,8 +70,7 @@ class Loader(Reader):
                 return
 
     def _call(self, base: Path) -> Iterable[Any]:
-        where, name = split_reference(self.function, DataError)
-        function = find_function(f"{expand(where, base)}:{name}" if where.endswith(".py") else self.function, DataError)
+        function = find_function(self._reference(base), DataError)
         try:
             samples = function(*self._paths(base), **self.arguments)
         except RAISED as problem:
@@ -84,6 +81,10 @@ class Loader(Reader):
             kind = type(samples).__name__
             raise DataError(f"{self.function} returned {kind}", hint="return a list or generator of (inputs, label)") from problem
         return samples  # type: ignore[no-any-return]
+
+    def _reference(self, base: Path) -> str:
+        where, name = split_reference(self.function, DataError)
+        return f"{expand(where, base)}:{name}" if where.endswith(".py") else self.function
 
     def _paths(self, base: Path) -> list[Path]:
         return [expand(path, base) for path in self.files_read]

@@ -12,7 +12,7 @@ import pytest
 from edgekit.core.datasets import Answers
 from edgekit.core.errors import DataError
 from edgekit.data import open_dataset
-from edgekit.data._align import open_spans
+from edgekit.data._align import open_spans, tags
 from edgekit.data._tokenize import Tokenize
 
 from .conftest import Describe
@@ -49,6 +49,23 @@ def test_a_words_tag_stands_at_its_first_token(tmp_path: Path, describe: Describ
         [first.tolist(), second[:4].tolist()],
         [second[:4].tolist(), first.tolist()],
     )
+
+
+def test_padding_in_front_moves_the_tags_along(tmp_path: Path, describe: Describe, bert_folder: Path) -> None:
+    config = json.loads((bert_folder / "tokenizer_config.json").read_text())
+    (bert_folder / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": "left"}))
+    data = opened(tmp_path, describe, bert_folder, [{"text": "a film", "label": "O B-X"}], "words", classes=["O", "B-X"])
+    inputs, (found,) = next(data.batches())
+    assert found.tolist() == [-100] * 9 + [0, 1, -100]
+    assert (inputs["attention_mask"][0] == [0] * 8 + [1] * 4).all()
+
+
+def test_a_token_that_begins_with_the_space_before_a_word_bears_that_words_tag() -> None:
+    """As byte-level tokenizers cut texts that don't trim their offsets: GPT-2's, say."""
+    text = "John lives in  Paris"
+    spans = np.array([[0, 4], [4, 10], [10, 13], [13, 14], [14, 18], [18, 20], [-1, -1]])
+    found = tags("B-PER O O B-LOC", text, spans, ["O", "B-PER", "B-LOC"].index, "here")
+    assert found.tolist() == [1, 0, 0, -100, 2, -100, -100]
 
 
 @pytest.mark.parametrize(

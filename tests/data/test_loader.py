@@ -83,6 +83,11 @@ def test_declared_files_are_checked_handed_over_and_digested(base: Path, describ
     batch, _ = next(data.batches())
     np.testing.assert_array_equal(batch["input"], [[2, 4, 6]])
     assert set(data.provenance["files"]) == {"numbers.txt", "mine.py"}
+    (base / "helper.py").touch()
+    (base / "mine.py").write_text(f"import helper\n{CODE}", encoding="utf-8")
+    before = open_dataset(reference, role="calibration", base=base).digest
+    (base / "helper.py").write_text("# changed", encoding="utf-8")
+    assert open_dataset(reference, role="calibration", base=base).digest != before
     (base / "numbers.txt").unlink()
     with pytest.raises(DataError, match=r"numbers\.txt: No such file"):
         open_dataset(reference, role="calibration", base=base)
@@ -93,6 +98,15 @@ def test_without_declared_files_the_samples_make_the_digest(base: Path, describe
     before = open_dataset(reference, role="calibration", base=base).digest
     assert open_dataset(reference, role="calibration", base=base).digest == before
     (base / "mine.py").write_text(CODE.replace("i % 2", "i % 3"), encoding="utf-8")
+    assert open_dataset(reference, role="calibration", base=base).digest != before
+
+
+def test_labels_count_to_the_last_value(base: Path, describe: Describe) -> None:
+    code = "import numpy as np\ndef long(last=0):\n    return [(np.zeros(3), np.append(np.zeros(2000, int), last))]\n"
+    (base / "mine.py").write_text(code, encoding="utf-8")
+    reference = describe(loader="mine.py:long")
+    before = open_dataset(reference, role="calibration", base=base).digest
+    (base / "mine.py").write_text(code.replace("last=0", "last=1"), encoding="utf-8")
     assert open_dataset(reference, role="calibration", base=base).digest != before
 
 
