@@ -98,7 +98,8 @@ class ObjectDetection(Task):
             )
         mapped = np.zeros((*scores.shape[:2], max(self.class_indices) + 1))
         kept = [place for place, index in enumerate(self.class_indices) if index >= 0]
-        mapped[..., [self.class_indices[place] for place in kept]] = scores[..., kept]
+        for place in kept:  # several classes of the model may be one of the set: the surest counts
+            mapped[..., self.class_indices[place]] = np.maximum(mapped[..., self.class_indices[place]], scores[..., place])
         return mapped
 
     def _row(self, boxes: np.ndarray, scores: np.ndarray, truth: Boxes) -> np.ndarray:

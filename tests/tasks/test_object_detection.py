@@ -165,6 +165,14 @@ def test_classes_of_the_model_may_be_others_than_the_sets() -> None:
     np.testing.assert_array_equal(turned.observe({"boxes": boxes, "scores": shuffled}, labels, {}), expected)
 
 
+def test_of_several_classes_that_are_one_in_the_set_the_surest_counts() -> None:
+    task = pair_task(class_indices=[0, 0, 1])
+    boxes, truth = np.array([[[0.1, 0.1, 0.5, 0.5]]]), [Boxes(np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([0]))]
+    for scores in ([0.9, 0.0, 0.0], [0.0, 0.9, 0.0]):
+        rows = task.observe({"boxes": boxes, "scores": np.array([[scores]])}, truth, {})
+        assert task.metrics(rows)["AP"] == 100
+
+
 def test_a_changed_decision_is_a_changed_class_of_a_sure_box() -> None:
     task = pair_task()
     truth = [Boxes(np.zeros((0, 4)), np.zeros(0, np.int64))]
