@@ -145,6 +145,11 @@ def test_no_drop_allowed_means_any_drop_fails():
     assert drop_of(overall(0, 0, 500), 0.0).status == "inconclusive"
 
 
+def test_nothing_lost_is_not_less_than_nothing():
+    check = drop_of(overall(0, 0, 500), 1.0)
+    assert str(check.value) == "0.0"
+
+
 def test_what_was_not_measured_is_no_pass():
     found = gate.check(result("ort-int8", change=None, latency=None), Budget(max_class_drop=5, min_speedup=1.5, max_latency=3))
     assert [c.status for c in found] == ["not measured"] * 4
