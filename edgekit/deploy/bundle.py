@@ -136,7 +136,7 @@ def make_bundle(source: Source, wish: Wish, out: Path, *, roots: list[Any], keys
 
 
 def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], roots: list[Any]) -> None:
-    """Add signatures to a bundle, and the newest chain of roots.
+    """Add signatures to a bundle, and the roots that follow those in it; a chain that comes from elsewhere would lock devices out.
 
     Raises:
         BundleError: no bundle, or one whose files are not what its manifest says.
@@ -146,7 +146,9 @@ def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], roots: list[A
     with open_bundle(path) as bundle:
         bundle.check_files()
         signed = {**bundle.signatures, **signatures(bundle.manifest.data, keys.values())}
-        front = archive.Envelope(bundle.manifest.data, canonical.encode({"roots": roots or bundle.roots}), canonical.encode(signed))
+        have = bundle.roots
+        chain = roots if roots[: len(have)] == have else have
+        front = archive.Envelope(bundle.manifest.data, canonical.encode({"roots": chain}), canonical.encode(signed))
         files = bundle.manifest.files
         _write(path, front, ((name, files[name]["size"], bundle.read(name)) for name in sorted(files)))
 
