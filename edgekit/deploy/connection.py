@@ -25,7 +25,7 @@ case "$(sha256sum "$a" 2>/dev/null)" in {digest}*) ;; *)
   sync "$a.$$" 2>/dev/null; mv -f "$a.$$" "$a" || exit 41
 ;; esac
 {ready}
-EDGEKIT_PYTHON={python}
+EDGEKIT_PYTHON={words}
 export EDGEKIT_PYTHON
 exec {python} "$a" --home "$d" {command}
 """
@@ -38,7 +38,10 @@ def open_transport(url: str) -> Transport:
     Raises:
         TargetError: an unknown scheme, or a URL that lacks something.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as problem:
+        raise TargetError(f"{url}: {problem}", hint="write ssh://user@host[:port][/folder] or dir:///folder") from problem
     if parts.scheme not in names(Transport):
         raise TargetError(f"{url}: no way to a device is called {parts.scheme!r}", hint=closest(parts.scheme, names(Transport)))
     return load(Transport, parts.scheme).of_url(parts)
@@ -53,6 +56,7 @@ def script(transport: Transport, command: str = "serve", *, announce: bool = Tru
         digest=hashlib.sha256(agent).hexdigest(),
         size=len(agent),
         python=shlex.quote(transport.python),
+        words=shlex.quote(shlex.quote(transport.python)),  # the agent takes it apart once more
         command=command,
         ready="echo ready" if announce else ":",
     )
@@ -157,7 +161,12 @@ class Connection:
                 raise self._broken() from None
             self.sent += len(agent_file())
             word = self._source.readline(64)
-        if word != b"ready\n":
+        if word and word != b"ready\n":
+            said = word.decode("utf-8", "replace").strip()
+            raise DeviceError(
+                f"{self.name}: its shell says {said!r} by itself", hint="silence its start-up files where nobody is logged in"
+            )
+        if not word:
             raise self._broken()
 
     def _broken(self) -> DeviceError:
