@@ -218,6 +218,13 @@ def test_a_file_that_is_no_bundle(tmp_path, capsys):
     assert "this is no bundle" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["rollback"], ["benchmark", "--rounds", "3"]])
+def test_a_mistyped_folder_does_not_become_a_device(tmp_path, capsys, words):
+    assert main([*words, "--to", f"dir://{tmp_path}/typo"]) == 3
+    assert "no device is there" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_folder_that_can_t_be_made(real, capsys):
     assert main(["flash", str(real(1)), "--to", "dir:///proc/nowhere/device"]) == 3
     assert "can't be written there" in capsys.readouterr().err
