@@ -58,20 +58,20 @@ def passphrase(file: Path | None, *, none: bool = False) -> Passphrase:
             return None
         if file is not None:
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()
+                lines = file.read_bytes().splitlines()
             except OSError as problem:
                 raise InputError(
                     f"{file}: {problem.strerror or problem}", hint="give a file whose first line is the passphrase"
                 ) from problem
-            return lines[0].encode() if lines else None
+            return lines[0] if lines else b""
         if VARIABLE in os.environ:
-            return os.environ[VARIABLE].encode() or None
+            return os.fsencode(os.environ[VARIABLE])
         if not sys.stdin.isatty():
             hint = f"set {VARIABLE}, or give --passphrase-file" + ("; --no-passphrase for a key without" if new else "")
             raise InputError(f"key {name!r} needs a passphrase, and there is nobody to ask", hint=hint)
         import typer
 
         given: str = typer.prompt(f"Passphrase of {name}", hide_input=True, confirmation_prompt=new, err=True)
-        return given.encode() or None
+        return given.encode()
 
     return ask

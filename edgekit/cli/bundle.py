@@ -30,9 +30,13 @@ def command(
     """Make a signed bundle of a run's model: with runner, self-test, labels, bill of materials and provenance."""
     from edgekit.cli import _keys
     from edgekit.cli._output import console, print_json, size
-    from edgekit.deploy.bundle import Wish, make_bundle, open_run
+    from edgekit.core.errors import InputError
+    from edgekit.deploy.bundle import Unfinished, Wish, make_bundle, open_run
+    from edgekit.deploy.keys import key_id
     from edgekit.deploy.reading import verify
 
+    if unsigned and key:
+        raise InputError("--unsigned leaves no work for --key", hint="leave one of them out")
     folder = _keys.folder(keys)
     signers = {} if unsigned else _keys.unlock(folder, key, passphrase_file)
     wish = Wish(
@@ -47,13 +51,16 @@ def command(
     )
     source = open_run(run, target)
     place = out or Path(f"{name or source.report.name}-{version}.edgekit")
-    made = make_bundle(source, wish, place, roots=folder.chain(), keys=signers)
-    if unsigned:
-        console().print(f"{place}: {made.name} {made.version}, not signed yet", soft_wrap=True)
-        return
-    needed = folder.root()["signed"]["bundle"]["threshold"]
+    roots = folder.chain()
+    made = make_bundle(source, wish, place, roots=roots, keys=signers)
+    needed = roots[-1]["signed"]["bundle"]["threshold"] if roots else 1
     if len(signers) < needed:
-        console().print(f"{place}: signed by {len(signers)} of {needed}; edgekit keys sign {place} --key NAME adds more", soft_wrap=True)
+        ids = tuple(map(key_id, signers.values()))
+        if json:
+            print_json(Unfinished(name=made.name, version=made.version, signed_by=ids, threshold=needed, digest=made.digest))
+        else:
+            more = f"edgekit keys sign {place} --key NAME adds more"
+            console().print(f"{place}: {made.name} {made.version}, signed by {len(ids)} of {needed}; {more}", soft_wrap=True)
         return
     found = verify(place, folder.root())
     if json:

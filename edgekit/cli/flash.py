@@ -26,10 +26,15 @@ def command(
     from edgekit.deploy.flash import flash
     from edgekit.deploy.fleet import read_inventory, roll_out
     from edgekit.deploy.keys import read_root
+    from edgekit.deploy.reading import open_bundle
 
-    root = read_root(trust) if trust else None
     if (to is None) == (inventory is None):
         raise InputError("flash to one device or to a fleet", hint="--to URL, or --inventory FILE.yaml")
+    if store_only and inventory is not None:
+        raise InputError("--store-only prepares one device, not a fleet", hint="--to URL, once for each device")
+    if store_only and mark_good:
+        raise InputError("--mark-good needs the self-test that --store-only leaves to the device", hint="leave one of them out")
+    root = read_root(trust) if trust else None
     if inventory is not None:
         fleet = roll_out(bundle, read_inventory(inventory), root=root, approve=mark_good, told=_devices.tell)
         if json:
@@ -38,7 +43,7 @@ def command(
             _devices.show_fleet(fleet)
         raise typer.Exit(fleet.exit_code)
     assert to is not None
-    with connect(to) as device:
+    with open_bundle(bundle), connect(to) as device:
         found = flash(device, bundle, root=root, approve=mark_good, activate=not store_only)
     if json:
         print_json(found)

@@ -18,7 +18,7 @@ def command(
     from edgekit.deploy.connection import connect
     from edgekit.deploy.devices import roll_back
 
-    with connect(to) as device:
+    with connect(to, known=True) as device:
         found = roll_back(device, model)
     if json:
         print_json(found)

@@ -21,7 +21,8 @@ def command(
     from edgekit.deploy.keys import read_root
     from edgekit.deploy.reading import verify
 
-    found = verify(bundle, read_root(root) if root else _keys.folder(keys).root())
+    folder = _keys.folder(keys)
+    found = verify(bundle, read_root(root)) if root else verify(bundle, folder.first_root(), folder.chain())
     if json:
         print_json(found)
         return

@@ -199,10 +199,12 @@ class Report(Schema):
 
     @property
     def exit_code(self) -> int:
-        """0 when the build may ship, 1 when a gate failed; inconclusive evidence fails strict budgets only."""
-        if self.status == "fail" or (self.budget.strict and self.status != "pass"):
-            return 1
-        return 0
+        """0 when the build may ship, 1 when a gate failed."""
+        return 0 if self.may_ship(self.status) else 1
+
+    def may_ship(self, status: Status) -> bool:
+        """Whether what has this status may ship; inconclusive evidence fails strict budgets only."""
+        return status == "pass" or (status != "fail" and not self.budget.strict)
 
     def model(self, wanted: str) -> ModelResult:
         """Return a model by id.

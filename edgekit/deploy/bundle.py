@@ -25,7 +25,7 @@ from edgekit.core.target import HOST, Target, family
 from edgekit.deploy import content, samples
 from edgekit.deploy.agent_file import NAME as RUNNER
 from edgekit.deploy.agent_file import agent_file
-from edgekit.deploy.keys import signatures
+from edgekit.deploy.keys import check_expiry, key_id, signatures
 from edgekit.deploy.sbom import bill_of_materials
 
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from edgekit.core.datasets import DataSet
 
 _BESIDE = ("plan.json", "search.json")
+
+
+class Unfinished(Schema):
+    """A bundle that lacks signatures."""
+
+    name: str
+    version: int
+    signed_by: tuple[str, ...]
+    threshold: int
+    digest: str
 
 
 class Wish(Schema):
@@ -93,7 +103,7 @@ def open_run(run: Path, target: str | None = None) -> Source:
         target: which of its targets; needed where there are several.
 
     Raises:
-        InputError: no run folder, no such target, or one without a delivered model.
+        InputError: no run folder, no such target, or one without a delivered model that may ship.
     """
     from edgekit.opening import open_data, open_targets
 
@@ -104,6 +114,9 @@ def open_run(run: Path, target: str | None = None) -> Source:
     chosen = next((o for o in report.targets if o.target == (target or known[0])), None)
     if chosen is None or chosen.chosen is None:
         raise InputError(f"{run} holds no model for {target}", hint=f"it holds: {', '.join(known)}")
+    if not report.may_ship(chosen.status):
+        why = next((check.message for check in chosen.checks if not report.may_ship(check.status)), chosen.reason)
+        raise InputError(f"{run}: the model for {chosen.target} failed its budget: {why}", hint="change the recipe and compress again")
     model = report.model(chosen.chosen)
     if model.file is None or not (run / model.file).is_file():
         raise InputError(f"{run}: the model of {chosen.target} is not there", hint="run edgekit compress again")
@@ -125,9 +138,15 @@ def make_bundle(source: Source, wish: Wish, out: Path, *, roots: list[Any], keys
         keys: sign it; none leaves it unsigned, for ``edgekit keys sign``.
 
     Raises:
-        InputError: a wish that makes no valid bundle.
+        InputError: a wish that makes no valid bundle, or a key that the newest root does not trust.
         OutputError: the file can't be written.
     """
+    if wish.expires is not None:
+        check_expiry(wish.expires)
+    trusted = roots[-1]["signed"]["bundle"]["keys"] if roots else []
+    for name, key in keys.items():
+        if key_id(key) not in trusted:
+            raise InputError(f"key {name!r} is not trusted for bundles", hint="name another --key, or trust it: edgekit keys root")
     files, facts = _contents(source, wish)
     made = _manifest(source, wish, files, facts)
     front = archive.Envelope(made.data, canonical.encode({"roots": roots}), canonical.encode(signatures(made.data, keys.values())))
@@ -136,7 +155,7 @@ def make_bundle(source: Source, wish: Wish, out: Path, *, roots: list[Any], keys
 
 
 def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], roots: list[Any]) -> None:
-    """Add signatures to a bundle, and the newest chain of roots.
+    """Add signatures to a bundle, and the roots that follow those in it; a chain that comes from elsewhere would lock devices out.
 
     Raises:
         BundleError: no bundle, or one whose files are not what its manifest says.
@@ -146,7 +165,9 @@ def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], roots: list[A
     with open_bundle(path) as bundle:
         bundle.check_files()
         signed = {**bundle.signatures, **signatures(bundle.manifest.data, keys.values())}
-        front = archive.Envelope(bundle.manifest.data, canonical.encode({"roots": roots or bundle.roots}), canonical.encode(signed))
+        have = bundle.roots
+        chain = roots if roots[: len(have)] == have else have
+        front = archive.Envelope(bundle.manifest.data, canonical.encode({"roots": chain}), canonical.encode(signed))
         files = bundle.manifest.files
         _write(path, front, ((name, files[name]["size"], bundle.read(name)) for name in sorted(files)))
 

@@ -19,17 +19,20 @@ from edgekit.deploy.agent_file import NAME, agent_file
 _SCRIPT = """umask 022
 d={folder}
 a="$d/{name}"
+{there}
 case "$(sha256sum "$a" 2>/dev/null)" in {digest}*) ;; *)
   mkdir -p "$d" && echo need && head -c {size} >"$a.$$" || exit 41
   case "$(sha256sum "$a.$$")" in {digest}*) ;; *) rm -f "$a.$$"; exit 42 ;; esac
   sync "$a.$$" 2>/dev/null; mv -f "$a.$$" "$a" || exit 41
 ;; esac
 {ready}
-EDGEKIT_PYTHON={python}
+EDGEKIT_PYTHON={words}
 export EDGEKIT_PYTHON
 exec {python} "$a" --home "$d" {command}
 """
 """What runs on the device before the agent does: nothing but a POSIX shell and coreutils (or busybox) is needed for it."""
+_NOBODY = 43
+"""Status of that script where no agent is, and one should be."""
 
 
 def open_transport(url: str) -> Transport:
@@ -38,21 +41,33 @@ def open_transport(url: str) -> Transport:
     Raises:
         TargetError: an unknown scheme, or a URL that lacks something.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as problem:
+        raise TargetError(f"{url}: {problem}", hint="write ssh://user@host[:port][/folder] or dir:///folder") from problem
     if parts.scheme not in names(Transport):
         raise TargetError(f"{url}: no way to a device is called {parts.scheme!r}", hint=closest(parts.scheme, names(Transport)))
     return load(Transport, parts.scheme).of_url(parts)
 
 
-def script(transport: Transport, command: str = "serve", *, announce: bool = True) -> str:
-    """The shell script that makes sure of the agent and starts a command of it; it says ``ready`` before, if it is to announce that."""
+def script(transport: Transport, command: str = "serve", *, announce: bool = True, known: bool = False) -> str:
+    """The shell script that makes sure of the agent and starts a command of it.
+
+    Args:
+        transport: the way to the device.
+        command: the agent's.
+        announce: say ``ready`` before.
+        known: end where no agent of any version is, instead of bringing one.
+    """
     agent = agent_file()
     return _SCRIPT.format(
         folder=shlex.quote(transport.folder),
         name=NAME,
         digest=hashlib.sha256(agent).hexdigest(),
         size=len(agent),
+        there=f'[ -e "$a" ] || exit {_NOBODY}' if known else ":",
         python=shlex.quote(transport.python),
+        words=shlex.quote(shlex.quote(transport.python)),  # the agent takes it apart once more
         command=command,
         ready="echo ready" if announce else ":",
     )
@@ -64,19 +79,20 @@ class Connection:
     Args:
         transport: the way to it.
         name: for messages.
+        known: as in :func:`script`.
 
     Raises:
         DeviceError: it can't be reached.
     """
 
-    def __init__(self, transport: Transport, name: str) -> None:
+    def __init__(self, transport: Transport, name: str, *, known: bool = False) -> None:
         self.name = name
         self.transport = transport
         self.sent = 0
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="edgekit-device-")  # noqa: SIM115 - closed with the connection
         try:
             self._process = subprocess.Popen(
-                transport.shell(script(transport)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
+                transport.shell(script(transport, known=known)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
             )
         except OSError as problem:
             self._log.close()
@@ -157,7 +173,12 @@ class Connection:
                 raise self._broken() from None
             self.sent += len(agent_file())
             word = self._source.readline(64)
-        if word != b"ready\n":
+        if word and word != b"ready\n":
+            said = word.decode("utf-8", "replace").strip()
+            raise DeviceError(
+                f"{self.name}: its shell says {said!r} by itself", hint="silence its start-up files where nobody is logged in"
+            )
+        if not word:
             raise self._broken()
 
     def _broken(self) -> DeviceError:
@@ -167,6 +188,8 @@ class Connection:
             status = None
         self._log.seek(0)
         said = " | ".join(line.strip() for line in self._log.read()[-2000:].decode("utf-8", "replace").splitlines() if line.strip())
+        if status == _NOBODY:
+            return DeviceError(f"{self.name}: no device is there", hint="check the folder; edgekit flash makes a device of it")
         if status in (41, 42):
             return DeviceError(
                 f"{self.name}: {self.transport.folder} can't be written there ({said or 'no space?'})", hint="check the folder"
@@ -175,14 +198,18 @@ class Connection:
         return DeviceError(f"{self.name}: {what}", hint=hint)
 
 
-def connect(url: str) -> Connection:
+def connect(url: str, *, known: bool = False) -> Connection:
     """Reach a device by its URL.
+
+    Args:
+        url: scheme, place and folder.
+        known: whether something has to be there already.
 
     Raises:
         TargetError: no such way.
         DeviceError: it can't be reached.
     """
-    return Connection(open_transport(url), url.partition("?")[0])
+    return Connection(open_transport(url), url.partition("?")[0], known=known)
 
 
 def local_path(path: Path) -> str:

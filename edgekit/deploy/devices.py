@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import DeviceError, InputError
+from edgekit.core.errors import BundleError, DeviceError, InputError
 from edgekit.core.machine import FEATURES
 from edgekit.core.schema import Schema
 from edgekit.deploy.connection import connect
@@ -58,12 +58,12 @@ _TOLD = ("architecture", "board", "cores", "memory_mb", "free_mb", "system", "py
 
 
 def look(url: str) -> DeviceState:
-    """Probe a device; one that can't be reached is part of the answer."""
+    """Probe a device; one that can't be reached, or refuses to tell, is part of the answer."""
     try:
         with connect(url) as device:
             return describe(device)
-    except DeviceError as problem:
-        return DeviceState(device=url, problem=problem.message)
+    except (BundleError, DeviceError) as problem:
+        return DeviceState(device=url, problem=str(problem))
 
 
 def describe(device: Connection) -> DeviceState:

@@ -1,7 +1,8 @@
 """Rolls a bundle out over many devices: first a few, then in batches, and no further when it fails.
 
 A model that is refused or fails its self-test says something about the model, and stops the roll-out; a device that can't be reached says
-something about that device, and is only told. A first batch of which no device could be reached proves nothing, and stops it too.
+something about that device, and is only told, unless it was lost after the switch to the new model. A first batch of which no device could
+be reached proves nothing, and stops it too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pydantic import Field
 
 from edgekit.core.errors import BundleError, DeviceError, EdgekitError, SelfTestError, TargetError
 from edgekit.core.schema import Schema, parse, read_yaml
-from edgekit.deploy.connection import connect
+from edgekit.deploy.connection import connect, open_transport
 from edgekit.deploy.flash import flash
+from edgekit.deploy.reading import open_bundle
 
 if TYPE_CHECKING:
     from edgekit.deploy.connection import Connection
@@ -120,7 +122,14 @@ def roll_out(
         root: as in :func:`flash`.
         approve: as in :func:`flash`.
         told: hears of each device as soon as it is done.
+
+    Raises:
+        BundleError: no bundle.
+        TargetError: a URL that leads nowhere.
     """
+    with open_bundle(bundle):
+        for device in inventory.devices:
+            open_transport(device.url)
     rollout, done, stopped = inventory.rollout, [], None
     for number, batch in enumerate(plan_batches(inventory.devices, rollout)):
         if stopped is not None:
@@ -170,6 +179,8 @@ def _one(entry: Entry, number: int, bundle: Path, root: Any, approve: bool, soak
         reason = ""
     except EdgekitError as problem:
         outcome, reason = _outcome_of(problem), problem.message
+        if outcome == "unreachable" and "state" in facts:
+            outcome, reason = "failed", f"lost after the switch: {reason}"
     return DeviceOutcome(**facts, outcome=outcome, reason=reason, seconds=round(time.perf_counter() - began, 3))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.agent import canonical, trust
+from edgekit.agent.install import today
 from edgekit.agent.refusal import Refused
 from edgekit.core.errors import BundleError, InputError, closest
 from edgekit.core.schema import Schema
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 Passphrase = Callable[[str, bool], bytes | None]
-"""Asked for a key's passphrase: the key's name, and whether it is a new one; None for a key without."""
+"""Asked for a key's passphrase: the key's name, and whether it is a new one; None for a key that is to have none."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROUNDS = 100
 """bcrypt rounds of a key file: about a second for each guess."""
+_MOST_ROOTS = 64
+"""Roots that a bundle's front may hold."""
 _ROOT_NUMBER = re.compile(r"([0-9]+)\.json")
 
 
@@ -56,24 +59,28 @@ class KeyFolder:
         """Make a key; the first one of a folder also makes a root that trusts it alone.
 
         Raises:
-            InputError: a name that is taken or no name.
+            InputError: a name that is taken or no name, or an empty passphrase.
         """
         from cryptography.hazmat.primitives import serialization as form
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         if not _NAME.fullmatch(name):
             raise InputError(f"{name!r} is no name for a key", hint="letters, digits, dots and dashes")
-        secret_file = self.path / f"{name}.key"
-        if secret_file.exists():
-            raise InputError(f"{secret_file}: is there already", hint="choose another name; a key is never overwritten")
+        secret_file, public_file = self.path / f"{name}.key", self.path / f"{name}.pub"
+        for path in (secret_file, public_file):
+            if path.exists():
+                raise InputError(f"{path}: is there already", hint="choose another name; a key is never overwritten")
+        words = passphrase(name, True)
+        if words == b"":
+            raise InputError(f"the passphrase of {name!r} is empty", hint="give one, or --no-passphrase for a key without")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = Ed25519PrivateKey.generate()
-        words = passphrase(name, True)
         lock = form.PrivateFormat.OpenSSH.encryption_builder().kdf_rounds(_ROUNDS).build(words) if words else form.NoEncryption()
         _write_secret(secret_file, key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, lock))
         public = key.public_key()
         line = public.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + f" {name}\n".encode()
-        (self.path / f"{name}.pub").write_bytes(line)
+        with public_file.open("xb") as stream:
+            stream.write(line)
         if not self.chain():
             self.write_root(self._plan([name], [name], 1, 1, None), {name: key})
         return self.info(name)
@@ -161,6 +168,15 @@ class KeyFolder:
             raise InputError(f"no root in {self.path}", hint="edgekit keys new NAME makes a key and a root")
         return chain[-1]
 
+    def first_root(self) -> trust.Envelope:
+        """The root that devices start from.
+
+        Raises:
+            InputError: there is none.
+        """
+        self.root()
+        return self.chain()[0]
+
     def plan_root(
         self,
         root_keys: Sequence[str],
@@ -173,7 +189,7 @@ class KeyFolder:
         """Decide the next root; keys that the last one had and this one has not are revoked for good.
 
         Raises:
-            InputError: a threshold that the keys can't reach, an unknown or revoked key, or no such day.
+            InputError: a threshold that the keys can't reach, an unknown or revoked key, no day to come, or one root too many.
         """
         for role, names, threshold in (("root", root_keys, root_threshold), ("bundle", bundle_keys, bundle_threshold)):
             if not 1 <= threshold <= len(set(names)):
@@ -181,11 +197,15 @@ class KeyFolder:
                     f"{len(set(names))} {role} keys can't give {threshold} signatures", hint="name more keys or a lower threshold"
                 )
         if expires is not None:
-            parse_day(expires)
+            check_expiry(expires)
         return self._plan(root_keys, bundle_keys, root_threshold, bundle_threshold, expires)
 
     def write_root(self, signed: Mapping[str, Any], keys: Mapping[str, Ed25519PrivateKey]) -> Path:
-        """Sign a root with the keys at hand and store it; one that still lacks signatures waits as pending."""
+        """Sign a root with the keys at hand and store it; one that still lacks signatures waits as pending.
+
+        Raises:
+            InputError: another root waits for signatures.
+        """
         envelope = {"signed": dict(signed), "signatures": signatures(canonical.encode(dict(signed)), keys.values())}
         return self._store(envelope)
 
@@ -193,10 +213,7 @@ class KeyFolder:
         """Add signatures to a pending root; it becomes the newest one as soon as they suffice."""
         envelope = read_root(path, pending=True)
         envelope["signatures"].update(signatures(canonical.encode(envelope["signed"]), keys.values()))
-        stored = self._store(envelope)
-        if stored != path and path.parent == self.roots:
-            path.unlink()
-        return stored
+        return self._store(envelope)
 
     def _plan(
         self, root_keys: Sequence[str], bundle_keys: Sequence[str], of_root: int, of_bundle: int, expires: str | None
@@ -204,6 +221,11 @@ class KeyFolder:
         publics = {name: self.public(name) for name in {*root_keys, *bundle_keys}}
         ids = {name: trust.key_id(public) for name, public in publics.items()}
         last = chain[-1]["signed"] if (chain := self.chain()) else None
+        if len(chain) == _MOST_ROOTS:
+            raise InputError(
+                f"devices follow {_MOST_ROOTS} roots at most",
+                hint="make a new key folder, and hand its root to devices set up anew",
+            )
         gone = [name for name, key in ids.items() if last and key in last["revoked"]]
         if gone:
             raise InputError(f"key {gone[0]!r} is revoked, and stays so", hint="make a new one: edgekit keys new NAME")
@@ -221,24 +243,36 @@ class KeyFolder:
 
     def _store(self, envelope: trust.Envelope) -> Path:
         version, chain = envelope["signed"]["version"], self.chain()
+        pending = self.roots / f"{version}.pending.json"
+        if pending.exists():
+            waiting = read_root(pending, pending=True)
+            if waiting["signed"] != envelope["signed"]:
+                raise InputError(f"{pending}: another root waits for signatures", hint="sign it with edgekit keys sign, or remove it")
+            envelope = {**envelope, "signatures": {**waiting["signatures"], **envelope["signatures"]}}
         try:
             if chain:
                 trust.advance(chain[-1], [envelope], trust.parse_date("2000-01-01"))
             trust.check_root(envelope)
-            name = f"{version}.json"
+            path = self.roots / f"{version}.json"
         except Refused as problem:
             if problem.kind != "signature":
                 raise BundleError(problem.message, hint=problem.hint) from problem
-            name = f"{version}.pending.json"
+            path = pending
         self.roots.mkdir(parents=True, exist_ok=True)
-        path = self.roots / name
         path.write_bytes(canonical.encode(envelope))
+        if path != pending:
+            pending.unlink(missing_ok=True)
         return path
 
 
 def signatures(message: bytes, keys: Iterable[Ed25519PrivateKey]) -> dict[str, str]:
     """Sign a message; signatures by key id."""
-    return {trust.key_id(key.public_key().public_bytes_raw()): key.sign(message).hex() for key in keys}
+    return {key_id(key): key.sign(message).hex() for key in keys}
+
+
+def key_id(key: Ed25519PrivateKey) -> str:
+    """What roots and signatures call a key."""
+    return trust.key_id(key.public_key().public_bytes_raw())
 
 
 def read_root(path: Path, *, pending: bool = False) -> trust.Envelope:
@@ -249,24 +283,27 @@ def read_root(path: Path, *, pending: bool = False) -> trust.Envelope:
     """
     try:
         envelope = canonical.decode(path.read_bytes(), path.name)
-        return envelope if pending else trust.check_root(envelope, path.name)
+        return trust.check_root(envelope, path.name)
     except OSError as problem:
         raise BundleError(f"{path}: {problem.strerror or problem}", hint="give the path of a root, such as roots/1.json") from problem
     except Refused as problem:
+        if pending and problem.kind == "signature":
+            return envelope
         raise BundleError(f"{path}: {problem.message}", hint=problem.hint) from problem
 
 
-def parse_day(text: str) -> str:
-    """Check that a text names a day.
+def check_expiry(day: str) -> None:
+    """Check that something may expire on a day.
 
     Raises:
-        InputError: it does not.
+        InputError: no such day, or one that is past.
     """
     try:
-        trust.parse_date(text)
+        past = trust.parse_date(day) < today()
     except Refused as problem:
-        raise InputError(problem.message, hint="write it as YYYY-MM-DD") from problem
-    return text
+        raise InputError(f"expires: {problem.message}", hint=problem.hint or "write it as YYYY-MM-DD") from problem
+    if past:
+        raise InputError(f"expires: {day} is past", hint="name a later day")
 
 
 def _write_secret(path: Path, data: bytes) -> None:

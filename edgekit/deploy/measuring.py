@@ -58,7 +58,7 @@ def benchmark_device(
     Raises:
         DeviceError: the device can't be reached, or has no current model.
     """
-    with connect(url) as device:
+    with connect(url, known=True) as device:
         told = device.ask("probe")
         name = only_model(device, model)
         state = describe(device)

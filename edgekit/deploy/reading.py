@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +105,13 @@ class Verified(Schema):
     digest: str
 
 
-def verify(path: Path, root: Any) -> Verified:
+def verify(path: Path, root: Any, newer: Sequence[Any] = ()) -> Verified:
     """Check signatures, expiry and every byte of a bundle; nothing is unpacked.
 
     Args:
         path: the bundle.
-        root: the signed root to start from.
+        root: the signed root to start from; the bundle itself has to lead on from there.
+        newer: roots that devices may have reached meanwhile; the signatures have to hold for them as well.
 
     Raises:
         BundleError: the first thing that is wrong.
@@ -118,8 +119,10 @@ def verify(path: Path, root: Any) -> Verified:
     with open_bundle(path) as bundle:
         found = bundle.manifest
         label = f"{found.name} {found.version}"
-        newest = trust.advance(trust.check_root(root), bundle.roots, today())["signed"]
-        signers = trust.require(newest, "bundle", found.data, bundle.signatures, label)
+        known = trust.check_root(root)
+        for chain in (bundle.roots, newer):
+            known = trust.advance(known, chain, today())
+            signers = trust.require(known["signed"], "bundle", found.data, bundle.signatures, label)
         trust.not_expired(found.content["expires"], today(), label, "make the bundle again with a later --expires")
         bundle.check_files()
     return Verified(
@@ -130,8 +133,8 @@ def verify(path: Path, root: Any) -> Verified:
         runtime=found.content["runtime"],
         expires=found.content["expires"],
         signed_by=tuple(signers),
-        threshold=newest["bundle"]["threshold"],
-        root=newest["version"],
+        threshold=known["signed"]["bundle"]["threshold"],
+        root=known["signed"]["version"],
         files=len(found.files),
         size=found.size,
         digest=found.digest,

@@ -23,11 +23,13 @@ class Dir(Transport):
         """Read ``dir:///folder``.
 
         Raises:
-            TargetError: no absolute path.
+            TargetError: no absolute path, or something besides.
         """
         folder = unquote(url.path)
         if url.netloc or not Path(folder).is_absolute() or folder == "/":
             raise TargetError(f"{url.geturl()}: names no folder", hint="write dir:///absolute/folder, with three slashes")
+        if url.query or url.fragment:
+            raise TargetError(f"{url.geturl()}: a folder has no options", hint="write %3F and %23 for ? and # in its name")
         return cls(folder=folder)
 
     def shell(self, script: str) -> list[str]:

@@ -35,9 +35,9 @@ class Ssh(Transport):
     user: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+$", description="User there; the SSH configuration's by default.")
     port: int | None = Field(None, ge=1, le=65535, description="Port; the SSH configuration's by default.")
     folder: str = Field("edgekit", description="Folder that holds the models; relative to the user's home.")
-    python: str = Field("python3", description="Interpreter there that has the runtimes.")
+    python: str = Field("python3", min_length=1, description="Interpreter there that has the runtimes.")
     host_key: Literal["known", "accept-new"] = Field("known", description="Whether a host that was never seen is trusted at once.")
-    config: str | None = Field(None, description="SSH configuration file instead of the user's.")
+    config: str | None = Field(None, min_length=1, description="SSH configuration file instead of the user's.")
     connect_timeout: int = Field(10, ge=1, description="Seconds to wait for a connection.")
 
     @classmethod
@@ -45,16 +45,22 @@ class Ssh(Transport):
         """Read ``ssh://user@host:port/folder?python=...``; ``/~/folder`` is relative to the home as well.
 
         Raises:
-            TargetError: no host, a password, or an unknown option.
+            TargetError: no host, a password, or an option that is unknown, empty, or said elsewhere in the URL.
         """
         try:
-            host, port = url.hostname, url.port
+            host, port = _host(url.netloc), url.port
         except ValueError as problem:
             raise TargetError(f"{url.geturl()}: {problem}", hint="write ssh://user@host:port") from problem
         if not host or url.password is not None:
             raise TargetError("an SSH URL names a host and no password", hint="write ssh://user@host and use a key")
+        if url.fragment:
+            raise TargetError(f"{url.geturl()}: nothing is called #{url.fragment}", hint="write %23 for # in a folder's name")
         folder = unquote(url.path).removeprefix("/~/").rstrip("/")
-        given = {"host": host, "user": url.username, "port": port, **({"folder": folder} if folder else {}), **dict(parse_qsl(url.query))}
+        given = {"host": host, "user": url.username, "port": port, **({"folder": folder} if folder else {})}
+        for name, value in parse_qsl(url.query, keep_blank_values=True):
+            if name in given or name == "folder":
+                raise TargetError(f"ssh://{host}: {name!r} can't be said there", hint="write ssh://user@host:port/folder, each option once")
+            given[name] = value
         return parse(cls, given, f"ssh://{host}", TargetError)
 
     def shell(self, script: str) -> list[str]:
@@ -78,3 +84,9 @@ class Ssh(Transport):
             if sign in said:
                 return meaning, hint.replace("HOST", self.host)
         return said.rpartition("|")[2].strip() or "the connection ended without a word", "try ssh by hand"
+
+
+def _host(place: str) -> str:
+    """The host as it is written: ``urlsplit`` lower-cases it, and OpenSSH's configuration tells cases apart."""
+    address = place.rpartition("@")[2]
+    return address[1:].partition("]")[0] if address.startswith("[") else address.partition(":")[0]

@@ -20,6 +20,7 @@ from edgekit.cli.main import main
 from edgekit.core.errors import InputError, OutputError
 from edgekit.core.machine import this_machine
 from edgekit.core.recipe import DataChoice, Measuring, Recipe, load_recipe
+from edgekit.core.report import load_report
 from edgekit.deploy.agent_file import agent_file
 from edgekit.deploy.bundle import Wish, make_bundle, open_run
 from edgekit.deploy.connection import connect
@@ -184,6 +185,8 @@ WRONG_WISHES = {
     "tests nothing": {"tolerance": 0.5},
     "manifest.name": {"name": "Ünder"},
     "expires": {"expires": "soon"},
+    "is no day": {"expires": "2999-02-31"},
+    "is past": {"expires": "2020-01-01"},
     "label": {"label": "a\nb"},
 }
 
@@ -192,6 +195,25 @@ WRONG_WISHES = {
 def test_a_wish_that_makes_no_valid_bundle(run, tmp_path, words, wish):
     with pytest.raises(InputError, match=words):
         make_bundle(open_run(run), Wish(version=1, **wish), tmp_path / "x", roots=[], keys={})
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_key_that_the_root_does_not_trust(run, keys, tmp_path):
+    elsewhere = KeyFolder(tmp_path / "keys")
+    elsewhere.create("stranger", lambda name, new: None)
+    secret = {"stranger": elsewhere.secret("stranger", lambda name, new: None)}
+    with pytest.raises(InputError, match="'stranger' is not trusted for bundles"):
+        make_bundle(open_run(run), Wish(version=1), tmp_path / "x", roots=keys.chain(), keys=secret)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_that_failed_its_budget(run, tmp_path):
+    shutil.copytree(run, tmp_path / "out")
+    report = load_report(run)
+    target = report.targets[0].model_copy(update={"status": "fail", "reason": "too slow"})
+    (tmp_path / "out/report.json").write_text(report.model_copy(update={"targets": (target,)}).to_json())
+    with pytest.raises(InputError, match="failed its budget: too slow"):
+        open_run(tmp_path / "out")
 
 
 def test_a_run_for_a_profile_of_the_users_own(run, tmp_path):
@@ -210,6 +232,16 @@ def test_a_run_without_that_target(run):
 def test_a_folder_in_the_way(run, tmp_path):
     with pytest.raises(OutputError, match="is a folder"):
         make_bundle(open_run(run), Wish(version=1), tmp_path, roots=[], keys={})
+
+
+def test_a_bundle_that_lacks_signatures_is_told_as_json_too(run, keys, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["bundle", str(run), "--version", "9", "--keys", str(keys.path), "--unsigned", "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["version"], told["signed_by"], told["threshold"]) == ("tiny-net", 9, [], 1)
+    assert main([*words, "--key", "release"]) == 2
+    assert "--unsigned" in capsys.readouterr().err
 
 
 def test_the_command(run, keys, tmp_path, capsys, monkeypatch):

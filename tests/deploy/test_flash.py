@@ -185,6 +185,18 @@ def test_a_device_is_shown_and_taken_back_by_command(real, root_file, tmp_path, 
     assert "hint: it has: tiny" in capsys.readouterr().err
 
 
+def test_a_device_that_refuses_to_tell_does_not_hide_the_others(real, root_file, tmp_path, capsys):
+    urls = [f"dir://{tmp_path}/{name}" for name in ("damaged", "sound")]
+    for url in urls:
+        assert main(["flash", str(real(1)), "--to", url, "--trust", str(root_file)]) == 0
+    (tmp_path / "damaged/root.json").write_text("{")
+    capsys.readouterr()
+    assert main(["devices", *urls, "--json"]) == 3
+    damaged, sound = json.loads(capsys.readouterr().out)
+    assert "the device's root is not canonical JSON" in damaged["problem"]
+    assert (sound["problem"], sound["models"][0]["version"]) == (None, 1)
+
+
 def test_a_refusal_is_one_line_with_a_hint_and_exit_code_2(real, tmp_path, capsys):
     assert main(["flash", str(real(1)), "--to", f"dir://{tmp_path}/device"]) == 2
     said = capsys.readouterr().err.splitlines()
@@ -204,6 +216,13 @@ def test_a_file_that_is_no_bundle(tmp_path, capsys):
     path.write_bytes(b"hello" * 1000)
     assert main(["flash", str(path), "--to", f"dir://{tmp_path}/device"]) == 2
     assert "this is no bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["rollback"], ["benchmark", "--rounds", "3"]])
+def test_a_mistyped_folder_does_not_become_a_device(tmp_path, capsys, words):
+    assert main([*words, "--to", f"dir://{tmp_path}/typo"]) == 3
+    assert "no device is there" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_folder_that_can_t_be_made(real, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekit.cli.main import main
-from edgekit.core.errors import SelfTestError, TargetError
+from edgekit.core.errors import DeviceError, SelfTestError, TargetError
 from edgekit.deploy.connection import connect
 from edgekit.deploy.flash import flash
 from edgekit.deploy.fleet import DeviceOutcome, Entry, Inventory, Rollout, await_good, plan_batches, read_inventory, roll_out, verdict
@@ -68,6 +68,24 @@ def test_a_first_batch_that_nobody_answers_proves_nothing(real, forge, tmp_path)
     assert [device.outcome for device in found.devices] == ["unreachable", "not tried"]
 
 
+def test_a_device_that_is_lost_after_the_switch_is_a_failure_of_the_model(real, forge, fleet, monkeypatch):
+    def lost(device, name, slot, seconds):
+        raise DeviceError(f"{device.name}: the connection ended")
+
+    monkeypatch.setattr("edgekit.deploy.fleet.await_good", lost)
+    fleet = fleet.model_copy(update={"rollout": Rollout(soak=1)})
+    found = roll_out(real(1), fleet, root=forge.root())
+    assert [device.outcome for device in found.devices] == ["failed", "not tried", "not tried", "not tried"]
+    assert "lost after the switch" in found.stopped
+
+
+def test_a_url_that_leads_nowhere_is_told_before_any_device_is_touched(real, forge, fleet, tmp_path):
+    fleet = fleet.model_copy(update={"devices": (*fleet.devices, Entry(name="typo", url="shh://x"))})
+    with pytest.raises(TargetError, match="no way to a device is called 'shh'"):
+        roll_out(real(1), fleet, root=forge.root())
+    assert not (tmp_path / "d0").exists()
+
+
 def test_a_model_that_no_application_marks_good_goes_back(real, forge, tmp_path):
     with connect(f"dir://{tmp_path}/d") as device:
         first = flash(device, real(1), root=forge.root(), approve=True)
@@ -104,6 +122,21 @@ def test_bad_inventories(tmp_path, text, words):
 def test_one_device_or_a_fleet(real, capsys):
     assert main(["flash", str(real(1))]) == 2
     assert "flash to one device or to a fleet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["--to", "--inventory"])
+def test_a_bundle_that_is_not_there_is_told_before_any_device_is_touched(tmp_path, capsys, way):
+    (tmp_path / "fleet.yaml").write_text(f"schema: 1\ndevices: ['dir://{tmp_path}/a']\n")
+    where = {"--to": f"dir://{tmp_path}/a", "--inventory": str(tmp_path / "fleet.yaml")}[way]
+    assert main(["flash", str(tmp_path / "none.edgekit"), way, where]) == 2
+    assert "give the path of a bundle" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("words", [["--inventory", "fleet.yaml"], ["--to", "dir:///x", "--mark-good"]])
+def test_what_store_only_can_t_do(real, capsys, words):
+    assert main(["flash", str(real(1)), "--store-only", *words]) == 2
+    assert "--store-only" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_and_the_exit_code_tells(real, root_file, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import platform
 import runpy
 import shutil
 import socket
@@ -13,12 +14,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
-from edgekit.core.errors import DeviceError
+from edgekit.core.errors import DeviceError, SelfTestError
 from edgekit.deploy.connection import connect
 from edgekit.deploy.devices import look
+from edgekit.deploy.flash import flash
+from edgekit.transports.ssh import Ssh
 
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 HERE = SSHD is not None and shutil.which("ssh") is not None
@@ -144,6 +148,26 @@ def test_a_key_that_is_not_allowed_is_told(server, tmp_path):
 def test_a_device_that_is_off_is_part_of_the_answer(server, tmp_path):
     url = server.url(tmp_path).replace(f":{server.port}", ":1")
     assert "nothing listens there" in (look(url).problem or "")
+
+
+def test_a_python_whose_path_has_a_blank_runs_the_test_too(server, forge, tmp_path):
+    linked = tmp_path / "my python"
+    linked.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    linked.chmod(0o755)
+    url = server.url(tmp_path / "device").replace(sys.executable, quote(str(linked)))
+    target = {"architectures": [platform.machine()], "features": []}
+    files = {**forge.contents(), "agent.pyz": b"print('it ran')"}
+    bundle = tmp_path / "x.edgekit"
+    bundle.write_bytes(forge.bundle(1, files=files, target=target, runtime={"at_least": "1.0"}))
+    with connect(url) as device, pytest.raises(SelfTestError, match="ended with status 0"):
+        flash(device, bundle, root=forge.root())
+
+
+def test_a_shell_that_talks_by_itself_is_quoted(server, tmp_path, monkeypatch):
+    shell = Ssh.shell
+    monkeypatch.setattr(Ssh, "shell", lambda self, script: shell(self, f"echo Welcome to board\n{script}"))
+    with pytest.raises(DeviceError, match="its shell says 'Welcome to board' by itself"):
+        connect(server.url(tmp_path / "device"))
 
 
 def test_a_device_without_python(server, tmp_path):
