@@ -110,7 +110,8 @@ class Service:
         if sha256 not in offer.missing:
             raise Refused("format", "a file that nobody asked for", "flash again")
         try:
-            self._installer.receive(sha256, offer.missing[sha256], self._chunks(header["size"]))
+            size = offer.missing[sha256]
+            self._installer.receive(sha256, size, self._chunks(header["size"]), have=size - header["size"])
         except BaseException:
             self.over = True  # where the next frame starts can't be known
             raise
@@ -127,7 +128,7 @@ class Service:
         offer, began = self._offered(), time.monotonic()
         found = self._installer.finish(offer, activate=header["activate"])
         if header.get("approve") and found["active"]:
-            offer.model.approve()
+            Model.open(self._home, offer.manifest.name).approve(found["slot"])
         return {**found, "models": status(self._home), "seconds": round(time.monotonic() - began, 4)}
 
     def _activate(self, header: dict[str, Any]) -> Answer:
