@@ -52,7 +52,7 @@ def _refusal(problem: Refused) -> Answer:
 
 
 class Service:
-    """Carries out commands, each under the device's lock."""
+    """Carries out commands; whatever may change something, under the device's lock."""
 
     def __init__(self, home: Path, source: BinaryIO | wire.Line, installer: Installer) -> None:
         self.over = False
@@ -82,7 +82,7 @@ class Service:
         command = self._commands.get(str(header.get("command")))
         if command is None:
             raise Refused("format", f"unknown command {header.get('command')!r}", "let agent and edgekit be of one version")
-        if command == self._probe:
+        if command in (self._probe, self._status):
             return command(header)
         disk.make_folder(self._home)
         with disk.alone(self._home / "lock"):
@@ -163,6 +163,7 @@ def status(home: Path) -> dict[str, Any]:
             state = model.read_state()
             content = model.manifest(current).content if current else None
             runtime = content["runtime"] if content else None
+            stored, journal = list(model.stored()), model.journal(5)
         except (OSError, Refused) as problem:
             found[path.name] = {"problem": str(problem)}
             continue
@@ -176,7 +177,7 @@ def status(home: Path) -> dict[str, Any]:
             "starts": state.starts,
             "good": state.good,
             "before": state.before,
-            "stored": list(model.stored()),
-            "journal": model.journal(5),
+            "stored": stored,
+            "journal": journal,
         }
     return found

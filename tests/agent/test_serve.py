@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.agent import archive, canonical, serve, wire
+from edgekit.agent import archive, canonical, disk, serve, wire
 from edgekit.agent.refusal import Refused
 
 
@@ -142,3 +142,9 @@ def test_the_rest_of_a_file_is_not_taken_for_its_beginning(device, host):
     with pytest.raises(Refused, match="another flash took its place"):
         cut.send()
     assert not [path for path in device.home.glob("incoming/*") if path.suffix == ".part"]
+
+
+def test_the_status_is_told_while_another_agent_is_at_work(device, forge, host):
+    device.flash(forge.bundle(1), good=True)
+    with disk.alone(device.home / "lock"):
+        assert host(2).ask("status")["models"]["toy"]["state"] == "good"
