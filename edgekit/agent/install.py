@@ -116,16 +116,18 @@ class Installer:
         found = self.admit(envelope, here=here)
         model = Model.open(self.home, found.name, new=True)
         _not_older(found, model)
-        if model.current == found.slot and model.intact(found.slot):
+        whole = model.intact(found.slot)
+        if whole and model.current == found.slot:
             return Offer(found, envelope, {}, done=True)
-        model.collect()
+        model.collect(keep=found.slot if whole else None)
         engine.collect(self.home)
         offer = Offer(found, envelope, _present(found, model, self.home), done=False)
         if self.incoming.exists():
             disk.guard(self.incoming)
             self._tidy(offer)
             disk.remove_empty(self.incoming)
-        self._fits_on_disk(offer)
+        if not whole:
+            self._fits_on_disk(offer)
         return offer
 
     def rehearse(self, offer: Offer) -> None:
@@ -224,6 +226,7 @@ class Installer:
                 raise
             model.note("stored", slot=slot)
         if not activate:
+            model.write(model.state._replace(waiting=slot))
             return {"slot": slot, "already": False, "active": False}
         return self.activate(model, slot)
 
@@ -255,16 +258,15 @@ class Installer:
         return selftest.run(slot, content, trial)
 
     def activate_stored(self, name: str) -> dict[str, Any]:
-        """Check, test and switch to the newest slot that was stored and not tried, on the first start of a disk prepared elsewhere.
+        """Check, test and switch to the slot that was stored and not tried, on the first start of a disk prepared elsewhere.
 
         Raises:
             Refused: ``state``: there is none, or it is damaged; otherwise as :meth:`offer` and :meth:`activate`.
         """
         model = Model.open(self.home, name)
-        waiting = [slot for slot in model.stored() if slot not in (model.current, model.state.good, model.state.before)]
-        if not waiting:
-            raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle first")
-        slot = max(waiting, key=lambda slot: int(slot.partition("-")[0]))
+        slot = model.state.waiting
+        if slot is None or slot not in model.stored():
+            raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle with --store-only first")
         found = self.admit(archive.Envelope(*(disk.read_small(model.path(slot) / part) for part in archive.ENVELOPE)))
         _not_older(found, model)
         if found.name != name or not model.intact(slot):

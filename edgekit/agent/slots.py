@@ -40,6 +40,7 @@ class State(NamedTuple):
         starts: starts of it so far.
         floor: highest version that was ever good; older ones are not let in again.
         floor_digest: digest of that version's manifest.
+        waiting: slot that was stored for later and not tried yet.
     """
 
     good: str | None = None
@@ -48,6 +49,7 @@ class State(NamedTuple):
     starts: int = 0
     floor: int = 0
     floor_digest: str = ""
+    waiting: str | None = None
 
 
 class Model:
@@ -121,7 +123,7 @@ class Model:
 
     def switch(self, slot: str) -> None:
         """Make a tested slot current, on trial."""
-        self.write(self.state._replace(trial=slot, starts=0))
+        self.write(self.state._replace(trial=slot, starts=0, waiting=None))
         disk.relink(self.link, f"slots/{slot}")
         self.note("switched", slot=slot)
 
@@ -141,7 +143,7 @@ class Model:
                 self.write(self.state._replace(trial=None, starts=0))
             return True
         floor, digest = max((self.state.floor, self.state.floor_digest), (found.version, found.digest))
-        self.write(State(good=slot, before=self.state.good, floor=floor, floor_digest=digest))
+        self.write(State(good=slot, before=self.state.good, floor=floor, floor_digest=digest, waiting=self.state.waiting))
         self.note("good", slot=slot)
         return True
 
@@ -179,9 +181,9 @@ class Model:
         self.write(self.state._replace(good=target, before=before, trial=None, starts=0))
         self.note("returned", slot=target, left=left, why=why)
 
-    def collect(self) -> list[str]:
-        """Remove the slots that are neither current nor good, and whatever is half made; return their names."""
-        kept = {self.current, self.state.good, self.state.before}
+    def collect(self, *, keep: str | None = None) -> list[str]:
+        """Remove the slots that are neither current nor good nor to be kept, and whatever is half made; return their names."""
+        kept = {self.current, self.state.good, self.state.before, keep}
         gone = [path.name for path in self._folders() if path.name not in kept]
         for name in gone:
             aside = self.slots / f".old-{name.lstrip('.')}"
@@ -193,7 +195,7 @@ class Model:
 
     def vanish(self) -> None:
         """Remove the model's folder if nothing was ever let in; a refused first bundle leaves nothing behind."""
-        if self.state == State() and self.current is None and not self._folders():
+        if self.state._replace(waiting=None) == State() and self.current is None and not self._folders():
             disk.remove_tree(self.folder)
             disk.remove_empty(self.folder.parent)
 
