@@ -63,7 +63,10 @@ class Application:
         return os.readlink(self.home / "models" / self.name / "current") != f"slots/{self.folder.name}"
 
     def mark_good(self) -> bool:
-        """Take the opened model for good; False while an update is at work, then try again. Costs nothing once it has succeeded."""
+        """Take the opened model for good; costs nothing once it has succeeded.
+
+        False while an update is at work or nothing can be written, then try again.
+        """
         if self._good or self.replaced():
             return self._good
         try:
@@ -72,4 +75,6 @@ class Application:
         except Refused as problem:
             if problem.kind != "busy":
                 raise
+        except OSError:
+            return False
         return self._good
