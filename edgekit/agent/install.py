@@ -65,13 +65,13 @@ class Installer:
         return trust.check_root(canonical.decode(data, "the device's root"))
 
     def enrol(self, root: Any) -> None:
-        """Trust a root, on a device that trusts none yet or follows it from an older one.
+        """Trust a root, on a device that trusts none yet or follows it from an older one; an expired one lets in only the next.
 
         Raises:
             Refused: ``signature``: the device trusts another one.
         """
         known = self.root()
-        newest = trust.check_root(root) if known is None else trust.advance(known, [root], today())
+        newest = trust.check_root(root) if known is None else trust.follow(known, [root])
         if newest != known:
             disk.make_folder(self.home)
             disk.replace(self.home / "root.json", canonical.encode(newest))
