@@ -14,8 +14,8 @@ from .refusal import Refused
 
 DESCRIPTION = """Keeps models on this device: lets in signed bundles that fit and pass their own test, and returns to the last good model.
 
-An application starts with 'start NAME' (prints the folder to use and counts the start) and says 'good NAME' once the model has proved
-itself; a model that is started three times without that is given up for the last good one."""
+An application starts with 'start NAME' (prints the folder to use and counts the start) and says 'good NAME FOLDER' once the model has
+proved itself; a model that is started three times without that is given up for the last good one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -67,7 +67,19 @@ def _run(options: argparse.Namespace) -> Any:
         return str(slots.start(home, options.what))
     disk.make_folder(home)
     with disk.alone(home / "lock"):
+        if options.command == "good":
+            return _approve(home, options.what, options.folder)
         return _change(options.command, home, options.what)
+
+
+def _approve(home: Path, name: str, folder: str | None) -> None:
+    from .slots import Model
+
+    model = Model.open(home, name)
+    if folder is None and model.current == model.state.trial and model.state.starts == 0:
+        raise Refused("state", f"the current {name} was never started", f"good {name} FOLDER, as 'start {name}' printed it")
+    if not model.approve(None if folder is None else Path(folder).name):
+        raise Refused("state", f"{folder} is not current any more", f"start {name} again")
 
 
 def _change(command: str, home: Path, what: str) -> Any:
@@ -80,9 +92,6 @@ def _change(command: str, home: Path, what: str) -> Any:
     if command == "activate":
         return Installer(home).activate_stored(what)
     model = Model.open(home, what)
-    if command == "good":
-        model.approve()
-        return None
     return str(model.path(model.back()))
 
 
@@ -106,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words)
         if what is not None:
             command.add_argument("what", metavar=what)
+        if name == "good":
+            command.add_argument("folder", metavar="FOLDER", nargs="?", help="what 'start' printed, so that nothing flashed since is meant")
         if name == "try-engine":
             command.add_argument("more", nargs=2, metavar=("ENGINE", "TRTEXEC"))
     return parser

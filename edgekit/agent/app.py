@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 from pathlib import Path
 from typing import Any
 
-from ..runner import Runtime, load  # noqa: TID252 - the two travel together, under whatever name
+from .. import runner  # noqa: TID252 - the two travel together, under whatever name
+from ..runner import Runtime, load  # noqa: TID252
 from . import disk, engine, slots
 from .refusal import Refused
+
+for _module in pkgutil.walk_packages(runner.__path__, f"{runner.__name__}."):
+    importlib.import_module(_module.name)  # all of it now: agent.pyz may be another file when a model is opened again
 
 
 class Application:
@@ -30,20 +36,21 @@ class Application:
         self._good = False
 
     def open(self) -> Runtime:
-        """Count a start and load the current model in its runtime.
+        """Count a start and load the current model in its runtime; if that fails, the one that was opened before stays in use.
 
         Raises:
             Refused: ``state``: there is none.
             RunnerError: it does not load.
         """
-        self.folder = slots.start(self.home, self.name)
-        self._good = False
-        self.io = json.loads((self.folder / "io.json").read_text(encoding="utf-8"))
-        labels = self.folder / "labels.txt"
-        self.labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
-        content = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        folder = slots.start(self.home, self.name)
+        io = json.loads((folder / "io.json").read_text(encoding="utf-8"))
+        names = folder / "labels.txt"
+        labels = names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
+        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         runtime = content["runtime"]
-        return load(self.folder / content["model"], runtime["name"], threads=runtime["threads"], precision=runtime["precision"])
+        model = load(folder / content["model"], runtime["name"], threads=runtime["threads"], precision=runtime["precision"])
+        self.folder, self.io, self.labels, self._good = folder, io, labels, False
+        return model
 
     @property
     def engine(self) -> Path | None:
@@ -56,7 +63,10 @@ class Application:
         return os.readlink(self.home / "models" / self.name / "current") != f"slots/{self.folder.name}"
 
     def mark_good(self) -> bool:
-        """Take the opened model for good; False while an update is at work, then try again. Costs nothing once it has succeeded."""
+        """Take the opened model for good; costs nothing once it has succeeded.
+
+        False while an update is at work or nothing can be written, then try again.
+        """
         if self._good or self.replaced():
             return self._good
         try:
@@ -65,4 +75,6 @@ class Application:
         except Refused as problem:
             if problem.kind != "busy":
                 raise
+        except OSError:
+            return False
         return self._good

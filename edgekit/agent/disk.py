@@ -197,9 +197,14 @@ def _locked(handle: int) -> bool:
     return True
 
 
+def is_full(problem: OSError) -> bool:
+    """Whether there was no space for something."""
+    return problem.errno in _FULL
+
+
 def refusal(problem: OSError) -> Refused:
     """What the system refused, in the agent's words."""
     where = f"{problem.filename}: " if problem.filename else ""
-    if problem.errno in _FULL:
+    if is_full(problem):
         return Refused("space", f"{where}the device's disk is full", "free some space and flash again; what was sent is kept")
     return Refused("unsafe", f"{where}{problem.strerror or problem}", "check the folder, its owner and its disk")

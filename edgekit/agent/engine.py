@@ -57,12 +57,13 @@ def collect(home: Path) -> None:
 
 
 def _key(builder: str, content: Mapping[str, Any]) -> str:
-    """What decides an engine: the model, how it is built, TensorRT's version, and the device."""
+    """What decides an engine: the model with its weights, how it is built, TensorRT's version, and the device."""
     done = subprocess.run([builder, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = done.stdout.decode("utf-8", "replace")
     version = _VERSION.search(said)
+    folder = content["model"].rpartition("/")[0]
     parts = [
-        content["files"][content["model"]]["sha256"],
+        *(entry["sha256"] for path, entry in sorted(content["files"].items()) if path.startswith(folder)),
         *content["tensorrt"]["flags"],
         version.group(1) if version else hashlib.sha256(said.encode()).hexdigest(),
         *device.board(),

@@ -31,14 +31,12 @@ class Offer(NamedTuple):
     Attributes:
         manifest: what it says of itself.
         envelope: its front, as it came.
-        model: the model's folder.
         present: files that another slot holds already, by path.
         done: whether it is current already.
     """
 
     manifest: manifest.Manifest
     envelope: archive.Envelope
-    model: Model
     present: dict[str, Path]
     done: bool
 
@@ -67,13 +65,13 @@ class Installer:
         return trust.check_root(canonical.decode(data, "the device's root"))
 
     def enrol(self, root: Any) -> None:
-        """Trust a root, on a device that trusts none yet or follows it from an older one.
+        """Trust a root, on a device that trusts none yet or follows it from an older one; an expired one lets in only the next.
 
         Raises:
             Refused: ``signature``: the device trusts another one.
         """
         known = self.root()
-        newest = trust.check_root(root) if known is None else trust.advance(known, [root], today())
+        newest = trust.check_root(root) if known is None else trust.follow(known, [root])
         if newest != known:
             disk.make_folder(self.home)
             disk.replace(self.home / "root.json", canonical.encode(newest))
@@ -118,16 +116,18 @@ class Installer:
         found = self.admit(envelope, here=here)
         model = Model.open(self.home, found.name, new=True)
         _not_older(found, model)
-        if model.current == found.slot and model.intact(found.slot):
-            return Offer(found, envelope, model, {}, done=True)
-        model.collect()
+        whole = model.intact(found.slot)
+        if whole and model.current == found.slot:
+            return Offer(found, envelope, {}, done=True)
+        model.collect(keep=found.slot if whole else None)
         engine.collect(self.home)
-        offer = Offer(found, envelope, model, _present(found, model, self.home), done=False)
+        offer = Offer(found, envelope, _present(found, model, self.home), done=False)
         if self.incoming.exists():
             disk.guard(self.incoming)
             self._tidy(offer)
             disk.remove_empty(self.incoming)
-        self._fits_on_disk(offer)
+        if not whole:
+            self._fits_on_disk(offer)
         return offer
 
     def rehearse(self, offer: Offer) -> None:
@@ -153,15 +153,25 @@ class Installer:
                 continue
         return 0
 
-    def receive(self, sha256: str, size: int, chunks: Iterator[bytes]) -> None:
+    def receive(self, sha256: str, size: int, chunks: Iterator[bytes], *, have: int = 0) -> None:
         """Store a file, or the rest of one.
 
+        Args:
+            sha256: its digest.
+            size: its size.
+            chunks: what is sent of it.
+            have: bytes in front of that, which are here already.
+
         Raises:
-            Refused: ``format``: it is not what was signed; what came is dropped.
+            Refused: ``format``: it is not what was signed; what came is dropped. ``busy``: what was here is not any more.
         """
         final, part = self.incoming / sha256, self.incoming / f"{sha256}.part"
         if final.exists():
+            for _ in chunks:
+                continue
             return
+        if self.received(sha256) != have:
+            raise _overtaken()
         disk.make_folder(self.incoming)
         sha, count = hashlib.sha256(), 0
         try:
@@ -200,18 +210,24 @@ class Installer:
         Raises:
             Refused: ``selftest`` and others; the model that was current still is.
         """
-        model, slot = offer.model, offer.manifest.slot
-        if not offer.done and not model.intact(slot):
+        slot = offer.manifest.slot
+        model = Model.open(self.home, offer.manifest.name, new=True)  # anew, for others may have been at work since the offer
+        _not_older(offer.manifest, model)
+        whole = model.intact(slot)
+        if whole and model.current == slot:
+            return {"slot": slot, "already": True, "active": True}
+        if not whole:
             try:
-                self._assemble(offer)
+                self._assemble(offer, model)
             except (Refused, OSError):
                 disk.remove_tree(model.slots / f".new-{slot}")
                 disk.remove_empty(self.incoming)
                 model.vanish()
                 raise
             model.note("stored", slot=slot)
-        if not activate or offer.done:
-            return {"slot": slot, "already": offer.done, "active": offer.done}
+        if not activate:
+            model.write(model.state._replace(waiting=slot))
+            return {"slot": slot, "already": False, "active": False}
         return self.activate(model, slot)
 
     def activate(self, model: Model, slot: str) -> dict[str, Any]:
@@ -242,24 +258,25 @@ class Installer:
         return selftest.run(slot, content, trial)
 
     def activate_stored(self, name: str) -> dict[str, Any]:
-        """Check, test and switch to the newest slot that was stored and not tried, on the first start of a disk prepared elsewhere.
+        """Check, test and switch to the slot that was stored and not tried, on the first start of a disk prepared elsewhere.
 
         Raises:
             Refused: ``state``: there is none, or it is damaged; otherwise as :meth:`offer` and :meth:`activate`.
         """
         model = Model.open(self.home, name)
-        waiting = [slot for slot in model.stored() if slot not in (model.current, model.state.good, model.state.before)]
-        if not waiting:
-            raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle first")
-        slot = max(waiting, key=lambda slot: int(slot.partition("-")[0]))
+        slot = model.state.waiting
+        if slot is None or slot not in model.stored():
+            raise Refused("state", f"nothing of {name!r} waits to be activated", "flash a bundle with --store-only first")
         found = self.admit(archive.Envelope(*(disk.read_small(model.path(slot) / part) for part in archive.ENVELOPE)))
         _not_older(found, model)
         if found.name != name or not model.intact(slot):
             raise Refused("state", f"slot {slot} is damaged", "flash the bundle again")
         return self.activate(model, slot)
 
-    def _assemble(self, offer: Offer) -> None:
-        model, found = offer.model, offer.manifest
+    def _assemble(self, offer: Offer, model: Model) -> None:
+        found = offer.manifest
+        if not all(offer.present.get(path, self.incoming / entry["sha256"]).is_file() for path, entry in found.files.items()):
+            raise _overtaken()
         place, work = model.path(found.slot), model.slots / f".new-{found.slot}"
         disk.remove_tree(work)
         disk.make_folder(work)
@@ -331,6 +348,10 @@ def today() -> datetime.date:
     if now < _EPOCH:
         raise Refused("expired", f"the device's clock shows {now}, so nobody can tell what has expired", "set the device's clock")
     return now
+
+
+def _overtaken() -> Refused:
+    return Refused("busy", "another flash took its place meanwhile", "flash again")
 
 
 def _not_older(found: manifest.Manifest, model: Model) -> None:

@@ -52,7 +52,7 @@ def _refusal(problem: Refused) -> Answer:
 
 
 class Service:
-    """Carries out commands, each under the device's lock."""
+    """Carries out commands; whatever may change something, under the device's lock."""
 
     def __init__(self, home: Path, source: BinaryIO | wire.Line, installer: Installer) -> None:
         self.over = False
@@ -82,7 +82,7 @@ class Service:
         command = self._commands.get(str(header.get("command")))
         if command is None:
             raise Refused("format", f"unknown command {header.get('command')!r}", "let agent and edgekit be of one version")
-        if command == self._probe:
+        if command in (self._probe, self._status):
             return command(header)
         disk.make_folder(self._home)
         with disk.alone(self._home / "lock"):
@@ -110,7 +110,8 @@ class Service:
         if sha256 not in offer.missing:
             raise Refused("format", "a file that nobody asked for", "flash again")
         try:
-            self._installer.receive(sha256, offer.missing[sha256], self._chunks(header["size"]))
+            size = offer.missing[sha256]
+            self._installer.receive(sha256, size, self._chunks(header["size"]), have=size - header["size"])
         except BaseException:
             self.over = True  # where the next frame starts can't be known
             raise
@@ -127,7 +128,7 @@ class Service:
         offer, began = self._offered(), time.monotonic()
         found = self._installer.finish(offer, activate=header["activate"])
         if header.get("approve") and found["active"]:
-            offer.model.approve()
+            Model.open(self._home, offer.manifest.name).approve(found["slot"])
         return {**found, "models": status(self._home), "seconds": round(time.monotonic() - began, 4)}
 
     def _activate(self, header: dict[str, Any]) -> Answer:
@@ -162,6 +163,7 @@ def status(home: Path) -> dict[str, Any]:
             state = model.read_state()
             content = model.manifest(current).content if current else None
             runtime = content["runtime"] if content else None
+            stored, journal = list(model.stored()), model.journal(5)
         except (OSError, Refused) as problem:
             found[path.name] = {"problem": str(problem)}
             continue
@@ -175,7 +177,7 @@ def status(home: Path) -> dict[str, Any]:
             "starts": state.starts,
             "good": state.good,
             "before": state.before,
-            "stored": list(model.stored()),
-            "journal": model.journal(5),
+            "stored": stored,
+            "journal": journal,
         }
     return found

@@ -40,6 +40,7 @@ class State(NamedTuple):
         starts: starts of it so far.
         floor: highest version that was ever good; older ones are not let in again.
         floor_digest: digest of that version's manifest.
+        waiting: slot that was stored for later and not tried yet.
     """
 
     good: str | None = None
@@ -48,6 +49,7 @@ class State(NamedTuple):
     starts: int = 0
     floor: int = 0
     floor_digest: str = ""
+    waiting: str | None = None
 
 
 class Model:
@@ -121,7 +123,7 @@ class Model:
 
     def switch(self, slot: str) -> None:
         """Make a tested slot current, on trial."""
-        self.write(self.state._replace(trial=slot, starts=0))
+        self.write(self.state._replace(trial=slot, starts=0, waiting=None))
         disk.relink(self.link, f"slots/{slot}")
         self.note("switched", slot=slot)
 
@@ -141,7 +143,7 @@ class Model:
                 self.write(self.state._replace(trial=None, starts=0))
             return True
         floor, digest = max((self.state.floor, self.state.floor_digest), (found.version, found.digest))
-        self.write(State(good=slot, before=self.state.good, floor=floor, floor_digest=digest))
+        self.write(State(good=slot, before=self.state.good, floor=floor, floor_digest=digest, waiting=self.state.waiting))
         self.note("good", slot=slot)
         return True
 
@@ -172,16 +174,26 @@ class Model:
         return target
 
     def retreat(self, target: str, why: str) -> None:
-        """Make an earlier good slot current again."""
+        """Make an earlier good slot current again.
+
+        Raises:
+            Refused: ``space``: it is current, but that it is good could not be written down.
+        """
         left = self.current
         disk.relink(self.link, f"slots/{target}")
         before = self.state.before if target == self.state.good else None
-        self.write(self.state._replace(good=target, before=before, trial=None, starts=0))
+        try:
+            self.write(self.state._replace(good=target, before=before, trial=None, starts=0))
+        except OSError as problem:
+            if not disk.is_full(problem):
+                raise
+            message = f"{self.folder.name} is back at {target}, but the device's disk is full"
+            raise Refused("space", message, "free some space; if it is shown on trial then, mark it good") from problem
         self.note("returned", slot=target, left=left, why=why)
 
-    def collect(self) -> list[str]:
-        """Remove the slots that are neither current nor good, and whatever is half made; return their names."""
-        kept = {self.current, self.state.good, self.state.before}
+    def collect(self, *, keep: str | None = None) -> list[str]:
+        """Remove the slots that are neither current nor good nor to be kept, and whatever is half made; return their names."""
+        kept = {self.current, self.state.good, self.state.before, keep}
         gone = [path.name for path in self._folders() if path.name not in kept]
         for name in gone:
             aside = self.slots / f".old-{name.lstrip('.')}"
@@ -193,7 +205,7 @@ class Model:
 
     def vanish(self) -> None:
         """Remove the model's folder if nothing was ever let in; a refused first bundle leaves nothing behind."""
-        if self.state == State() and self.current is None and not self._folders():
+        if self.state._replace(waiting=None) == State() and self.current is None and not self._folders():
             disk.remove_tree(self.folder)
             disk.remove_empty(self.folder.parent)
 
@@ -203,7 +215,14 @@ class Model:
         self.state = state
 
     def note(self, event: str, **details: Any) -> None:
-        """Add a line to the journal; a long journal loses its older half."""
+        """Add a line to the journal, unless the disk is full; a long journal loses its older half."""
+        try:
+            self._write_note({"event": event, **details})
+        except OSError as problem:
+            if not disk.is_full(problem):
+                raise
+
+    def _write_note(self, event: dict[str, Any]) -> None:
         path = self.folder / "journal.jsonl"
         lines = disk.read_small(path, 2 * _JOURNAL_LIMIT) if path.exists() else b""
         if len(lines) > _JOURNAL_LIMIT:
@@ -211,7 +230,7 @@ class Model:
             disk.replace(path, kept)
             lines = kept
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = json.dumps({"time": stamp, "event": event, **details}, sort_keys=True).encode() + b"\n"
+        line = json.dumps({"time": stamp, **event}, sort_keys=True).encode() + b"\n"
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             disk.write_all(handle, line if lines.endswith(b"\n") or not lines else b"\n" + line)
@@ -267,7 +286,9 @@ class Model:
 
 
 def start(home: Path, name: str) -> Path:
-    """Count a start of a model and return the folder to use; while an update is at work the start is not counted.
+    """Count a start of a model and return the folder to use.
+
+    It is not counted while an update is at work, nor where nothing can be written: a full or read-only disk, another user's folder.
 
     Raises:
         Refused: ``state``: no such model.
@@ -277,7 +298,9 @@ def start(home: Path, name: str) -> Path:
             model = Model.open(home, name)
             return model.path(model.start())
     except Refused as problem:
-        if problem.kind != "busy":
+        if problem.kind not in ("busy", "space"):
             raise
+    except OSError:
+        pass
     model = Model(home / "models" / name)
     return model.path(model._needed())

@@ -92,15 +92,25 @@ def require(root: Mapping[str, Any], role: str, message: bytes, signatures: Mapp
 
 
 def advance(trusted: Envelope, chain: Sequence[Any], now: datetime.date) -> Envelope:
+    """Follow a chain of roots, as :func:`follow`, to one that must not have expired.
+
+    Raises:
+        Refused: ``signature``, ``format`` or ``expired``.
+    """
+    newest = follow(trusted, chain)
+    not_expired(newest["signed"]["expires"], now, "the device's root", "sign a root with a later date and flash again")
+    return newest
+
+
+def follow(trusted: Envelope, chain: Sequence[Any]) -> Envelope:
     """Follow a chain of roots from the trusted one to the newest; what is older than it is skipped.
 
     Args:
         trusted: the device's root, checked before.
         chain: roots of ascending versions, not yet checked.
-        now: today; the root that is reached must not have expired.
 
     Raises:
-        Refused: ``signature``, ``format`` or ``expired``.
+        Refused: ``signature`` or ``format``.
     """
     for offered in chain:
         _ENVELOPE(offered, "root")
@@ -119,7 +129,6 @@ def advance(trusted: Envelope, chain: Sequence[Any], now: datetime.date) -> Enve
             trusted["signed"], "root", canonical.encode(offered["signed"]), offered["signatures"], f"{name}, by the keys of root {have}"
         )
         trusted = check_root(offered, name)
-    not_expired(trusted["signed"]["expires"], now, "the device's root", "sign a root with a later date and flash again")
     return trusted
 
 

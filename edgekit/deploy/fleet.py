@@ -209,6 +209,7 @@ def await_good(device: Connection, name: str, slot: str, seconds: float) -> None
     left = f"{device.name}: the application did not mark {slot} good within {seconds:g} s"
     try:
         returned = device.ask("back", name=name)["slot"]
-    except BundleError:
-        raise SelfTestError(f"{left}; there is no earlier model to return to", hint="does it call mark_good?") from None
+    except BundleError as problem:
+        why = problem.message.removeprefix(f"{device.name}: ")
+        raise SelfTestError(f"{left}; {why}", hint="does it call mark_good?") from None
     raise SelfTestError(f"{left}; it is back at {returned}", hint="does it call mark_good?")

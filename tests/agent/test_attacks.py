@@ -175,6 +175,15 @@ def test_an_expired_root(device, forge):
     refused(device, forge.bundle(roots=[late]), "expired", "root expired on 2026-02-01")
 
 
+def test_an_expired_root_that_is_handed_over_again_lets_the_next_one_in(forge, tmp_path):
+    late, newer = forge.root(1, expires="2026-02-01"), forge.root(2, bundle_keys=[forge.BOB])
+    device = forge.Device(tmp_path / "device", trusted=late)
+    device.installer().enrol(late)
+    refused(device, forge.bundle(1), "expired", "root expired on 2026-02-01")
+    device.flash(forge.bundle(1, signers=[forge.BOB], roots=[newer]))
+    assert device.installer().root() == newer
+
+
 def test_a_root_is_rotated_by_old_and_new_keys_together(device, forge):
     newer = forge.root(2, root_keys=[forge.BOB], bundle_keys=[forge.CAROL], signers=[forge.ALICE, forge.BOB], revoked=[forge.ALICE])
     newest = forge.root(3, root_keys=[forge.BOB], bundle_keys=[forge.CAROL], revoked=[forge.ALICE])

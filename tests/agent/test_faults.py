@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from edgekit.agent import archive, canonical, disk, ed25519, serve, slots, wire
+from edgekit.agent.app import Application
 from edgekit.agent.refusal import Refused
 
 CHANGES = ("open", "write", "fsync", "rename", "replace", "symlink", "unlink", "mkdir", "rmdir")
@@ -312,6 +313,46 @@ def test_a_disk_that_fills_up_while_the_slot_is_assembled_costs_nothing_that_was
     assert not list(device.open().slots.glob(".new-*"))
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("starts", range(slots.STARTS + 1))
+def test_an_application_starts_where_nothing_can_be_written(prepared, monkeypatch, error, starts):
+    for _ in range(starts):
+        slots.start(prepared, "toy")
+    with monkeypatch.context() as patch:
+        for name in ("open", "write", "symlink", "replace"):
+            patch.setattr(os, name, full(getattr(os, name), name, itertools.count(), 0, error))
+        assert slots.start(prepared, "toy").name.startswith("3-")
+        application = Application(str(prepared), "toy")
+        application.folder = (prepared / "models/toy/current").resolve()
+        assert not application.mark_good()
+    assert slots.start(prepared, "toy").name[:2] == ("1-" if starts == slots.STARTS else "3-")
+
+
+def test_a_rollback_on_a_full_disk_tells_what_it_did(prepared, forge, tmp_path, monkeypatch):
+    told = set()
+    for moment in itertools.count():
+        home = tmp_path / f"full-{moment}"
+        shutil.copytree(prepared, home, symlinks=True)
+        device = forge.Device(home)
+        model, steps, refused = device.open(), itertools.count(), None
+        with monkeypatch.context() as patch:
+            for name in ("open", "write", "symlink", "replace"):
+                patch.setattr(os, name, full(getattr(os, name), name, steps, moment))
+            try:
+                model.back()
+            except Refused as problem:
+                refused = problem
+            except OSError as problem:
+                refused = disk.refusal(problem)
+        assert device.serves() == (1 if refused is None or "is back at 1-" in refused.message else 3)
+        told.add(refused and refused.message.partition(" ")[0])
+        recovers(device, forge, (1, 3))
+        shutil.rmtree(home)
+        if refused is None and next(steps) < moment:
+            break
+    assert len(told) > 2
+
+
 def attempt(device: Any, data: bytes) -> Refused | None:
     try:
         device.flash(data)
@@ -320,13 +361,13 @@ def attempt(device: Any, data: bytes) -> Refused | None:
     return None
 
 
-def full(call: Callable[..., Any], name: str, steps: Iterator[int], moment: int) -> Callable[..., Any]:
-    """A system call on a disk that is full from some step on; what only frees space still works."""
+def full(call: Callable[..., Any], name: str, steps: Iterator[int], moment: int, error: int = errno.ENOSPC) -> Callable[..., Any]:
+    """A system call on a disk that is full, or fails otherwise, from some step on; what only frees space still works."""
 
     def refuse(*given: Any, **more: Any) -> Any:
         grows = name != "open" or given[1] & os.O_CREAT
         if grows and next(steps) >= moment:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(given[0]))
+            raise OSError(error, os.strerror(error), str(given[0]))
         return call(*given, **more)
 
     return refuse

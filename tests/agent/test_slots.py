@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
-from edgekit.agent import slots
+from edgekit.agent import archive, disk, install, slots
 from edgekit.agent.refusal import Refused
 
 
@@ -76,6 +77,35 @@ def test_slots_that_are_neither_current_nor_good_are_collected(device, forge):
     device.flash(forge.bundle(5))
     assert [name[:2] for name in kept] == ["1-", "2-", "3-", "4-"]
     assert [name[:2] for name in sorted(path.name for path in device.open().slots.iterdir())] == ["1-", "2-", "4-", "5-"]
+
+
+def store(device, data):
+    """Let in a bundle without trying it."""
+    return install.install_file(device.installer(), io.BytesIO(data), activate=False)["slot"]
+
+
+def test_only_what_was_stored_and_not_tried_is_activated(device, forge):
+    device.flash(forge.bundle(1), good=True)
+    device.flash(forge.bundle(2))
+    device.open().back()
+    with pytest.raises(Refused, match="nothing of 'toy' waits"):
+        device.installer().activate_stored("toy")
+    device.flash(forge.bundle(2))
+    slot = store(device, forge.bundle(3))
+    device.open().approve()
+    assert device.installer().activate_stored("toy")["slot"] == slot
+    device.open().back()
+    with pytest.raises(Refused, match="nothing of 'toy' waits"):
+        device.installer().activate_stored("toy")
+
+
+def test_a_stored_slot_is_used_by_the_next_flash_of_its_bundle(device, forge, monkeypatch):
+    data = forge.bundle(1)
+    store(device, data)
+    monkeypatch.setattr(disk, "free", lambda path: 0)
+    assert device.installer().offer(archive.read_envelope(io.BytesIO(data))).missing == {}
+    device.flash(data)
+    assert device.serves() == 1
 
 
 def test_flashing_the_last_good_one_over_a_trial_returns_to_it(device, forge):

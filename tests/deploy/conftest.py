@@ -49,10 +49,12 @@ def real(forge: SimpleNamespace, tiny_onnx: bytes, tmp_path_factory: pytest.Temp
     inputs = {"image": np.random.default_rng(1).normal(size=(1, 1, 8, 8)).astype(np.float32)}
     expected = session.run(inputs)
 
-    def make(version: int = 1, *, off: float = 0.0, name: str = "tiny", extra: bytes = b"{}\n", **changes: Any) -> Path:
+    def make(version: int = 1, *, off: float = 0.0, name: str = "tiny", extra: bytes = b"{}\n", data: bytes = b"", **changes: Any) -> Path:
         wanted = {key: value + np.float32(off) for key, value in expected.items()}
         frames = b"".join(bytes(piece) for arrays in (inputs, wanted) for piece in protocol.pack({}, arrays))
         files = {"agent.pyz": agent_file(), "io.json": extra, "model/tiny.onnx": tiny_onnx, "selftest/samples.frames": frames}
+        if data:
+            files["model/tiny.onnx.data"] = data
         host = {"architectures": [this_machine().architecture], "features": [], "memory_mb": None}
         told = {"model": "model/tiny.onnx", "target": host, "runtime": {"at_least": "1.0"}, **changes}
         path = folder / f"{name}-{version}-{off}-{len(extra)}.edgekit"

@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from edgekit.agent.app import Application
 from edgekit.deploy.connection import connect
 from edgekit.deploy.flash import flash
+from edgekit.runner import RunnerError
 
 APPLICATION = """
 import json, sys
@@ -52,6 +56,36 @@ def test_an_application_survives_a_switch_under_it(real, forge, tmp_path):
         process.stdin.close()
     with connect(f"dir://{home}") as device:
         assert device.ask("status")["models"]["tiny"]["good"] == second.slot
+
+
+def test_a_model_that_does_not_load_is_not_taken_for_the_opened_one(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}") as device:
+        first = flash(device, real(1), root=forge.root(), approve=True)
+        application = Application(str(tmp_path), "tiny")
+        application.open()
+        second = flash(device, real(2))
+        (tmp_path / "models/tiny/slots" / second.slot / "model/tiny.onnx").write_bytes(b"rotten")
+        with pytest.raises(RunnerError):
+            application.open()
+        application.mark_good()
+        assert application.folder.name == first.slot
+        assert device.ask("status")["models"]["tiny"]["good"] == first.slot
+
+
+def test_an_application_opens_a_model_after_the_agent_was_replaced(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}") as device:
+        first = flash(device, real(1), root=forge.root())
+    code = APPLICATION.partition("model = ")[0] + (
+        "assert not {'onnxruntime', 'openvino', 'torch', 'ai_edge_litert', 'tflite_runtime'} & set(sys.modules)\n"
+        "import os\n"
+        "with open(sys.argv[1] + '/newer', 'wb') as newer:\n"
+        "    newer.write(b'another agent')\n"
+        "os.replace(sys.argv[1] + '/newer', sys.argv[1] + '/agent.pyz')\n"
+        "app.open()\n"
+        "print(app.folder.name, app.mark_good())\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{first.slot} True\n", done.stderr
 
 
 def test_an_application_that_dies_at_once_gets_the_last_good_model_back(real, forge, tmp_path):

@@ -54,8 +54,8 @@ def trtexec(tmp_path, monkeypatch):
     return install
 
 
-def install(real, forge, tmp_path, version=1):
-    bundle = real(version, name="trt", tensorrt={"flags": ["--stronglyTyped", "--shapes=image:1x1x8x8"]})
+def install(real, forge, tmp_path, version=1, **more):
+    bundle = real(version, name="trt", **more, tensorrt={"flags": ["--stronglyTyped", "--shapes=image:1x1x8x8"]})
     with connect(f"dir://{tmp_path}/device") as device:
         return flash(device, bundle, root=forge.root(), approve=True)
 
@@ -75,6 +75,13 @@ def test_an_engine_is_built_tried_and_kept(real, forge, tmp_path, trtexec):
     trtexec()
     assert install(real, forge, tmp_path, 3).engine == first.engine
     assert log.read_text().count("saveEngine") == 2
+
+
+def test_other_weights_beside_the_model_need_an_engine_of_their_own(real, forge, tmp_path, trtexec):
+    trtexec()
+    first, second = (install(real, forge, tmp_path, version, data=b"%d" % version) for version in (1, 2))
+    assert first.engine["runs"] == second.engine["runs"] == "tensorrt"
+    assert first.engine["engine"] != second.engine["engine"]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,21 @@ def test_flash_run_flash_again_and_roll_back(real, forge, tmp_path):
     assert agent(home, "start", "tiny").endswith(first.slot)
 
 
+def test_a_program_marks_the_folder_that_it_started(real, forge, tmp_path):
+    home = tmp_path / "device"
+    with connect(f"dir://{home}") as device:
+        flash(device, real(1), root=forge.root(), approve=True)
+        started = agent(home, "start", "tiny")
+        second = flash(device, real(2))
+        for words, why in (((), "was never started"), ((started,), "is not current any more")):
+            command = [sys.executable, str(home / "agent.pyz"), "good", "tiny", *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, why in done.stderr) == (1, True)
+        assert device.ask("status")["models"]["tiny"]["state"] == "on trial"
+        agent(home, "good", "tiny", agent(home, "start", "tiny"))
+        assert device.ask("status")["models"]["tiny"]["good"] == second.slot
+
+
 def test_bytes_are_counted_for_each_flash_of_a_connection(real, forge, tmp_path):
     with connect(f"dir://{tmp_path}/device") as device:
         large = flash(device, real(1, extra=b"{}" * 20_000), root=forge.root(), activate=False)

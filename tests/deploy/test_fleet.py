@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekit.agent import disk
 from edgekit.cli.main import main
 from edgekit.core.errors import DeviceError, SelfTestError, TargetError
 from edgekit.deploy.connection import connect
@@ -93,6 +94,15 @@ def test_a_model_that_no_application_marks_good_goes_back(real, forge, tmp_path)
         with pytest.raises(SelfTestError, match=f"did not mark {second.slot} good within 0.2 s; it is back at {first.slot}"):
             await_good(device, "tiny", second.slot, 0.2)
         assert device.ask("status")["models"]["tiny"]["current"] == first.slot
+
+
+def test_a_model_that_can_t_go_back_says_why(real, forge, tmp_path):
+    with connect(f"dir://{tmp_path}/d") as device:
+        first = flash(device, real(1), root=forge.root())
+        with pytest.raises(SelfTestError, match=r"within 0.1 s; there is no earlier good model to return to"):
+            await_good(device, "tiny", first.slot, 0.1)
+        with disk.alone(tmp_path / "d/lock"), pytest.raises(SelfTestError, match=r"within 0.1 s; another agent is at work"):
+            await_good(device, "tiny", first.slot, 0.1)
 
 
 def test_an_inventory_names_devices_in_short_or_in_full(tmp_path):
