@@ -72,6 +72,24 @@ def test_half_the_multiplications_are_half_the_multiplications(importance: str, 
     assert plan["decisions"][0]["costs"]["macs"] == {"before": before, "after": after}
 
 
+def test_a_layer_that_runs_twice_costs_twice(context: Context) -> None:
+    import torch
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.middle, self.last = torch.nn.Conv2d(1, 8, 3), torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 3)
+            self.head = torch.nn.Linear(8, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.middle(torch.relu(self.middle(torch.relu(self.stem(x))))))
+            return self.head(torch.relu(self.last(x)).mean((2, 3)))
+
+    module = Twice().eval()
+    plan = prune(macs=0.9, how={"importance": "magnitude"}).plan(module, context)
+    assert plan["decisions"][0]["costs"]["macs"]["before"] == macs(module, context)
+
+
 def test_parameters_are_an_aim_too(context: Context) -> None:
     module = seeded(Residual)
     plan = prune(parameters=0.5, how={"round_to": 1}).plan(module, context)
