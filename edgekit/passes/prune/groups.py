@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.modules import tensors
 from edgekit.passes._engine import predictions
-from edgekit.passes.prune.surgery import Cut, channel_axis, channels_of, perform_cut
+from edgekit.passes.prune.surgery import Cut, channel_axis, channels_of, mixes_channels, perform_cut
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ def _traced(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[l
     order = {part: place for place, part in enumerate(names)}
     for candidate in candidates:
         writers = [item.dep.target.module for item in candidate if graph.is_out_channel_pruning_fn(item.dep.handler)]
-        name = names[min((part for part in writers if part in names and part.weight.dim() > 1), key=order.__getitem__)]
+        name = names[min((part for part in writers if part in names and mixes_channels(part)), key=order.__getitem__)]
         members = _members(graph, candidate, names)
         if isinstance(members, str):
             refused[name] = members
