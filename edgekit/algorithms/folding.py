@@ -28,7 +28,7 @@ def foldable(program: torch.export.ExportedProgram, module: torch.nn.Module) -> 
     found = []
     for call in calls(program, module):
         readers = list(call.node.users)
-        if len(readers) != 1 or operator(readers[0]) != "batch_norm" or readers[0].args[0] is not call.node:
+        if len(readers) != 1 or operator(readers[0]) != "batch_norm" or readers[0].args[0] is not call.node or call.channel_axis != 1:
             continue
         mean = readers[0].args[3]
         norm = names.get(getattr(mean, "name", ""), "").removesuffix(".running_mean")

@@ -37,6 +37,11 @@ class Call:
         node: Node = self.node.all_input_nodes[0]
         return node
 
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the channels that the layer writes."""
+        return _channel_axis(self.node, self.node)
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -54,7 +59,7 @@ class Channels:
 
 
 def calls(program: torch.export.ExportedProgram, module: torch.nn.Module) -> list[Call]:
-    """Find the layers whose weights are their own and used once, in the order of the graph."""
+    """Find the layers whose weights and bias are their own and used once, in the order of the graph."""
     from torch import nn
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -67,7 +72,8 @@ def calls(program: torch.export.ExportedProgram, module: torch.nn.Module) -> lis
         weight = node.args[1]
         layer, _, kind = names.get(weight.name, "").rpartition(".")
         owner = module.get_submodule(layer)
-        if kind == "weight" and isinstance(owner, kinds) and len(weight.users) == 1 and owners[id(owner.weight)] == 1:
+        own = all(owners[id(parameter)] == 1 for parameter in owner.parameters(recurse=False))
+        if kind == "weight" and isinstance(owner, kinds) and len(weight.users) == 1 and own:
             found.append(Call(layer, node))
     return found
 

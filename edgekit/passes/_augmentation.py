@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from edgekit.core.datasets import Boxes, Mask
+from edgekit.core.errors import RecipeError
 from edgekit.core.schema import Schema
 
 if TYPE_CHECKING:
     import torch
+
+    from edgekit.core.artifacts import Batch
+
+MOST_CHANNELS = 4
+"""Channels that a picture has at most; no more values than these along the last axis are channels, not columns."""
 
 
 class Augmentation(Schema):
@@ -19,6 +26,25 @@ class Augmentation(Schema):
     crop: int = Field(
         0, ge=0, description="Shift by up to so many pixels in each direction; what comes in is zero, the mean of normalised pictures."
     )
+
+
+def check(options: Augmentation, inputs: Batch, label: Any) -> None:
+    """See to it that changing pictures leaves their labels right.
+
+    Raises:
+        RecipeError: the labels lie in the picture and would stay where they are, or channels come last.
+    """
+    if not (options.flip or options.crop):
+        return
+    if isinstance(label, (Mask, Boxes)):
+        kind = "masks" if isinstance(label, Mask) else "boxes"
+        raise RecipeError(f"augment would change pictures and leave their {kind} as they are", hint="leave 'augment' out of 'training'")
+    for name, value in inputs.items():
+        if value.ndim == 4 and value.shape[3] <= MOST_CHANNELS < value.shape[1]:
+            raise RecipeError(
+                f"augment takes pictures [N, C, H, W]; the channels of {name!r} {list(value.shape)} come last",
+                hint="leave 'augment' out of 'training'",
+            )
 
 
 def augmented(inputs: dict[str, torch.Tensor], options: Augmentation) -> dict[str, torch.Tensor]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekit.algorithms.folding import Fold, fold, foldable
 from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import RecipeError
-from edgekit.core.modules import arguments, example_call, tensors
+from edgekit.core.modules import example_call
+from edgekit.passes._engine import predictions
 
 if TYPE_CHECKING:
     import torch
 
     from edgekit.core.plugin import Context
+    from edgekit.passes._engine import Tensors
 
 BATCH = 16
 
@@ -65,12 +67,12 @@ def run(module: torch.nn.Module, context: Context, samples: int) -> None:
     Raises:
         RecipeError: the recipe names no calibration set.
     """
-    for inputs in calibration(module, context, samples):
-        module(*inputs)
+    for inputs in calibration(context, samples):
+        predictions(module, inputs)
 
 
-def calibration(module: torch.nn.Module, context: Context, samples: int) -> Iterator[Any]:
-    """Yield calibration samples as the positional arguments of a module, a few samples at a time, without gradients.
+def calibration(context: Context, samples: int) -> Iterator[Tensors]:
+    """Yield calibration samples, a few at a time, without gradients.
 
     Raises:
         RecipeError: the recipe names no calibration set.
@@ -79,7 +81,6 @@ def calibration(module: torch.nn.Module, context: Context, samples: int) -> Iter
 
     if context.calibration is None:
         raise RecipeError("this pass needs calibration samples", hint="name a set: data: {calibration: SET}")
-    order = arguments(module, list(context.example))
     with torch.no_grad():
         for batch, _ in context.calibration.batches(BATCH, limit=samples):
-            yield tensors(batch, order)
+            yield {name: torch.from_numpy(array) for name, array in batch.items()}

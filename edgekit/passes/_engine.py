@@ -19,7 +19,7 @@ from edgekit.core.errors import RecipeError
 from edgekit.core.machine import this_machine
 from edgekit.core.modules import arguments, named_outputs
 from edgekit.core.schema import Schema
-from edgekit.passes._augmentation import Augmentation, augmented
+from edgekit.passes._augmentation import Augmentation, augmented, check
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ def train(
         name: tells this training's checkpoints from another's in the same pass.
 
     Raises:
-        RecipeError: no training set, or the loss is not a number.
+        RecipeError: no training set, pictures that can't be augmented, or the loss is not a number.
         DataError: labels or outputs that don't fit the task.
     """
     return _Run(module, objective, options, context, helper, after_step, name).go()
@@ -160,7 +160,7 @@ class _Run:
         self._data, self._held_out = context.training.parted(options.held_out, context.seed)
         self._task = context.task
         self._accelerator = Accelerator(mixed_precision="bf16" if has_bf16() else "no")
-        self._steps_an_epoch = math.ceil(len(self._data) / options.batch)
+        self._steps_an_epoch = _steps(len(self._data), options.batch)
         self._total = max(1, round(options.epochs * self._steps_an_epoch))
         learner = _learner(module, helper, objective)
         trained = [p for p in learner.parameters() if p.requires_grad]
@@ -174,7 +174,9 @@ class _Run:
         else:
             self._optimizer = torch.optim.SGD(groups, lr=options.learning_rate, momentum=0.9, nesterov=True)
         self._learner, self._optimizer = self._accelerator.prepare(learner, self._optimizer)
-        self._labelled = self._task.labelled and next(self._held_out.batches(1, limit=1))[1][0] is not None
+        inputs, labels = next(self._held_out.batches(1, limit=1))
+        check(options.augment, inputs, labels[0])
+        self._labelled = self._task.labelled and labels[0] is not None
         self._step = 0
         self._epochs: list[Epoch] = []
         self._before = 0.0
@@ -213,13 +215,13 @@ class _Run:
         return self._task.primary if self._labelled else "-loss"
 
     def _rest_of_epoch(self) -> Iterator[tuple[Tensors, Sequence[Any]]]:
-        """Batches that the current epoch still has; this process's share of each."""
+        """Batches that the current epoch still has, without a last one of a single sample; this process's share of each."""
         import torch
 
         epoch, done = divmod(self._step, self._steps_an_epoch)
         rank, processes = self._accelerator.process_index, self._accelerator.num_processes
         batches = self._data.shuffled(self._options.batch, seed=_mixed(self._context.seed, epoch))
-        for inputs, labels in islice(batches, done, None):
+        for inputs, labels in islice(batches, done, self._steps_an_epoch):
             share = {name: torch.from_numpy(array[rank::processes]) for name, array in inputs.items()}
             yield {name: value.to(self._accelerator.device) for name, value in share.items()}, labels[rank::processes]
 
@@ -356,6 +358,12 @@ def _learner(module: torch.nn.Module, helper: torch.nn.Module | None, objective:
             return objective(self.module, inputs, labels)
 
     return Learner()
+
+
+def _steps(samples: int, batch: int) -> int:
+    """Batches of an epoch; a last one of a single sample is left out, for batch norm has no variance of it."""
+    full, rest = divmod(samples, batch)
+    return full + (rest > 1 or full == 0)
 
 
 def has_bf16() -> bool:

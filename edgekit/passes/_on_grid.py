@@ -15,11 +15,13 @@ from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Pass
 from edgekit.core.quantization import excluded
 from edgekit.passes._deployed import calibration, captured, folded, folds_of, read_folds
+from edgekit.passes._engine import predictions
 
 if TYPE_CHECKING:
     import torch
 
     from edgekit.core.plugin import Context
+    from edgekit.passes._engine import Tensors
 
 See = Callable[["torch.Tensor", "torch.Tensor"], None]
 """Takes what a layer reads in the model being made, and what it gives in the float model."""
@@ -96,7 +98,7 @@ def watch(made: torch.nn.Module, original: torch.nn.Module, layer: str, context:
         original.get_submodule(layer).register_forward_hook(gave),
     ]
     try:
-        for inputs in calibration(original, context, samples):
+        for inputs in calibration(context, samples):
             _run_until_reached((made, original), inputs)
             see(found["x"], found["y"])
     finally:
@@ -104,9 +106,9 @@ def watch(made: torch.nn.Module, original: torch.nn.Module, layer: str, context:
             handle.remove()
 
 
-def _run_until_reached(modules: Sequence[torch.nn.Module], inputs: Sequence[torch.Tensor]) -> None:
+def _run_until_reached(modules: Sequence[torch.nn.Module], inputs: Tensors) -> None:
     for module in modules:
         try:
-            module(*inputs)
+            predictions(module, inputs)
         except _Reached:
             continue

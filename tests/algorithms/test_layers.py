@@ -89,6 +89,12 @@ def test_a_layer_that_is_used_twice_holds_its_channels() -> None:
     assert groups(module) == []
 
 
+def test_a_bias_that_two_layers_share_holds_their_channels() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    net[2].bias = net[0].bias
+    assert groups(net) == []
+
+
 def test_what_the_model_returns_is_held() -> None:
     assert groups(Seen()) == [Channels(4, ("stem",), ("inner",)), Channels(4, ("outer",), ("head",))]
 
@@ -136,3 +142,9 @@ def test_a_norm_that_is_not_alone_after_its_layer_stays(where: str) -> None:
 
     module = Net()
     assert foldable(captured(module), module) == []
+
+
+def test_a_norm_over_another_axis_than_a_linear_layers_channels_stays() -> None:
+    module = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8))
+    assert foldable(captured(module, 6), module) == [Fold("0", "1")]
+    assert foldable(captured(module, 8, 6), module) == []

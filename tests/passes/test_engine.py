@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from edgekit.core.datasets import Boxes, Mask
 from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Context
 from edgekit.core.progress import Silent
 from edgekit.data import open_dataset
 from edgekit.passes import _engine
-from edgekit.passes._augmentation import Augmentation, augmented
+from edgekit.passes._augmentation import Augmentation, augmented, check
 from edgekit.passes._engine import Training, train
 from edgekit.passes._objectives import Lesson, from_labels, from_teacher
 
@@ -157,6 +159,33 @@ def test_rate_rises_falls_and_ends_at_zero(student: torch.nn.Module, context: Co
     assert max(rates) == pytest.approx(1e-2)
     assert rates[22] == pytest.approx(1e-2 * 0.5 * (1 + math.cos(math.pi / 3)))
     assert rates[-1] < 1e-4
+
+
+def test_a_last_batch_of_one_sample_is_left_out(context: Context, digits: Path) -> None:
+    short = digits.with_name("short.yaml")
+    short.write_text(
+        digits.read_text(encoding="utf-8").replace("training: {rows: [0, 600]}", "training: {rows: [0, 57]}"), encoding="utf-8"
+    )
+    training = open_dataset(str(short), role="training", base=short.parent)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.BatchNorm1d(10))
+    history = fit(net, replace(context, training=training), QUICK.model_copy(update={"epochs": 2}))
+    assert history.steps == 2  # 6 samples are held out, 51 are left
+
+
+@pytest.mark.parametrize(
+    ("shape", "label", "said"),
+    [
+        ((1, 3, 8, 8), Mask(np.zeros((8, 8), np.uint8)), "masks"),
+        ((1, 3, 8, 8), Boxes(np.zeros((0, 4)), np.zeros(0)), "boxes"),
+        ((1, 8, 8, 3), 0, "come last"),
+    ],
+)
+def test_pictures_whose_labels_or_channels_would_go_wrong_are_not_augmented(shape: tuple[int, ...], label: Any, said: str) -> None:
+    inputs = {"x": np.zeros(shape, np.float32)}
+    with pytest.raises(RecipeError, match=said):
+        check(Augmentation(flip=True), inputs, label)
+    check(Augmentation(), inputs, label)
+    check(Augmentation(crop=1), {"x": np.zeros((1, 3, 8, 8), np.float32)}, 0)
 
 
 def test_augmentation_moves_and_mirrors_and_keeps_what_is_seen() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,31 @@ def test_wrong_wishes_are_told(network: nn.Module, context: Context) -> None:
         adaround(granularity="group").plan(network, context)
     with pytest.raises(RecipeError, match="calibration"):
         adaround().perform(network, adaround().plan(network, context), replace(context, calibration=None))
+
+
+def test_inputs_go_to_the_parameters_that_have_their_names() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, a: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+            x = self.first(a) if scale is None else self.first(a) * scale
+            return self.last(torch.relu(x if shift is None else x + shift))
+
+    class Pairs:
+        def batches(self, size: int, limit: int | None = None) -> Iterator[tuple[dict[str, np.ndarray], list[Any]]]:
+            yield {name: value.numpy() for name, value in given.items()}, [None] * size
+
+    torch.manual_seed(0)
+    given = {"a": torch.randn(16, 8), "shift": 5 + torch.randn(16, 8)}
+    net = Shifted().eval()
+    context = Context(example={name: value[:1].numpy() for name, value in given.items()}, calibration=Pairs())  # type: ignore[arg-type]
+    work = BiasCorrect(bits=4)
+    corrected = work.perform(copy.deepcopy(net), work.plan(net, context), context).module
+    for layer in (corrected.first, corrected.last):
+        layer.weight.data = WeightGrid(4).nearest(layer.weight.data)
+    torch.testing.assert_close(corrected(**given).mean(0), net(**given).mean(0))
 
 
 def onnx_integers(model: Path) -> dict[str, np.ndarray]:

@@ -79,12 +79,15 @@ def _macs(module: torch.nn.Module, example: Batch) -> dict[str, float]:
     import torch
     from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+    def places(layer: torch.nn.Module, given: list[int], result: list[int]) -> int:
+        shape = given[1:] if isinstance(layer, _ConvTransposeNd) else result[:-1] if isinstance(layer, torch.nn.Linear) else result[1:]
+        return int(np.prod(shape, dtype=np.int64))
+
     found = {}
-    for name, (given, result) in layer_shapes(module, example).items():
+    for name, calls in layer_shapes(module, example).items():
         layer = module.get_submodule(name)
         if isinstance(layer, (_ConvNd, torch.nn.Linear)):
-            places = given[1:] if isinstance(layer, _ConvTransposeNd) else result[:-1] if isinstance(layer, torch.nn.Linear) else result[1:]
-            found[name] = float(layer.weight.numel() * np.prod(places, dtype=np.int64))
+            found[name] = float(layer.weight.numel() * sum(places(layer, *shapes) for shapes in calls))
     return found
 
 

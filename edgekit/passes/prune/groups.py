@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.modules import tensors
 from edgekit.passes._engine import predictions
-from edgekit.passes.prune.surgery import Cut, channel_axis, channels_of, perform_cut
+from edgekit.passes.prune.surgery import Cut, channel_axis, channels_of, mixes_channels, perform_cut
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,8 @@ HEADS = ("num_attention_heads", "num_heads", "n_heads")
 """Names under which attention modules keep the number of their heads."""
 OF_ALL_HEADS = ("all_head_size",)
 """Names under which they keep the width of all heads together."""
+Shapes = tuple[list[int], list[int]]
+"""Shapes of what goes into a layer and of what comes out."""
 _CLOSE = 1e-4
 
 
@@ -142,7 +144,7 @@ def _traced(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[l
     order = {part: place for place, part in enumerate(names)}
     for candidate in candidates:
         writers = [item.dep.target.module for item in candidate if graph.is_out_channel_pruning_fn(item.dep.handler)]
-        name = names[min((part for part in writers if part in names and part.weight.dim() > 1), key=order.__getitem__)]
+        name = names[min((part for part in writers if part in names and mixes_channels(part)), key=order.__getitem__)]
         members = _members(graph, candidate, names)
         if isinstance(members, str):
             refused[name] = members
@@ -259,9 +261,7 @@ def blinded(module: torch.nn.Module, group: Group, units: Sequence[int]) -> torc
     return module
 
 
-def _described(
-    module: torch.nn.Module, group: Group, inputs: dict[str, torch.Tensor], shapes: dict[str, tuple[list[int], list[int]]]
-) -> Group:
+def _described(module: torch.nn.Module, group: Group, inputs: dict[str, torch.Tensor], shapes: dict[str, list[Shapes]]) -> Group:
     """Add the block that a group belongs to, and its kind."""
     block = _block(module, group, inputs)
     parts = []
@@ -301,17 +301,17 @@ def _block(module: torch.nn.Module, group: Group, inputs: dict[str, torch.Tensor
     return None if torch.allclose(seen[0][1], seen[1][1]) else name
 
 
-def layer_shapes(module: torch.nn.Module, example: Batch) -> dict[str, tuple[list[int], list[int]]]:
-    """Shapes of what goes into and comes out of each layer for one sample, without the batch."""
+def layer_shapes(module: torch.nn.Module, example: Batch) -> dict[str, list[Shapes]]:
+    """Shapes of what goes into and comes out of each layer for one sample, without the batch, call by call."""
     import torch
 
-    found: dict[str, tuple[list[int], list[int]]] = {}
+    found: dict[str, list[Shapes]] = {}
     hooks = []
 
     def watch(name: str) -> Any:
         def note(_: torch.nn.Module, given: tuple[Any, ...], result: Any) -> None:
             if given and isinstance(given[0], torch.Tensor) and isinstance(result, torch.Tensor):
-                found[name] = (list(given[0].shape[1:]), list(result.shape[1:]))
+                found.setdefault(name, []).append((list(given[0].shape[1:]), list(result.shape[1:])))
 
         return note
 

@@ -13,7 +13,7 @@ from edgekit.core.errors import RecipeError
 from edgekit.passes._engine import predictions
 from edgekit.passes._objectives import task_of
 from edgekit.passes._statistics import BATCH, input_power, samples_of
-from edgekit.passes.prune.surgery import channel_axis
+from edgekit.passes.prune.surgery import channel_axis, mixes_channels
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def units(layer: torch.nn.Module, member: Member, value: torch.Tensor) -> torch.
 def _weights(module: torch.nn.Module, members: Sequence[Member]) -> list[torch.Tensor]:
     """Weights [U, K, ...] of the layers that mix channels."""
     layers: list[tuple[Any, Member]] = [(module.get_submodule(member.layer), member) for member in members]
-    return [units(layer, member, layer.weight) for layer, member in layers if layer.weight.dim() > 1]
+    return [units(layer, member, layer.weight) for layer, member in layers if mixes_channels(layer)]
 
 
 def _by_batch_norm(module: torch.nn.Module, groups: Sequence[Group]) -> dict[str, torch.Tensor]:

@@ -72,6 +72,14 @@ def channel_axis(layer: torch.nn.Module, side: str) -> int | None:
     return None
 
 
+def mixes_channels(layer: torch.nn.Module) -> bool:
+    """Whether a layer's outputs are sums over channels; norms and PReLU treat each alone, with weights or without."""
+    import torch
+
+    weight = getattr(layer, "weight", None)
+    return isinstance(layer, torch.nn.MultiheadAttention) or (weight is not None and weight.dim() > 1)
+
+
 def is_depthwise(layer: Any) -> bool:
     """Whether a convolution treats each channel alone."""
     groups = getattr(layer, "groups", 1)

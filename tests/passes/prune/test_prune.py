@@ -17,6 +17,7 @@ from edgekit.core.plugin import Context, Pass
 from edgekit.core.registry import create
 from edgekit.passes.prune import Prune
 from edgekit.passes.prune.decision import Aim
+from edgekit.passes.prune.groups import find_groups
 from tests.passes.prune.networks import Residual, seeded
 
 QUICK = {"epochs": 2, "batch": 50, "learning_rate": 0.01}
@@ -70,6 +71,57 @@ def test_half_the_multiplications_are_half_the_multiplications(importance: str, 
     after = macs(Prune.rebuild(copy.deepcopy(module), plan), context)
     assert 0.5 < after / before <= 0.6
     assert plan["decisions"][0]["costs"]["macs"] == {"before": before, "after": after}
+
+
+def test_a_layer_that_runs_twice_costs_twice(context: Context) -> None:
+    import torch
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.middle, self.last = torch.nn.Conv2d(1, 8, 3), torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 3)
+            self.head = torch.nn.Linear(8, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.middle(torch.relu(self.middle(torch.relu(self.stem(x))))))
+            return self.head(torch.relu(self.last(x)).mean((2, 3)))
+
+    module = Twice().eval()
+    plan = prune(macs=0.9, how={"importance": "magnitude"}).plan(module, context)
+    assert plan["decisions"][0]["costs"]["macs"]["before"] == macs(module, context)
+
+
+@pytest.mark.parametrize("norm", ["BatchNorm2d", "InstanceNorm2d", "LayerNorm"])
+def test_norms_without_weights_follow(norm: str, context: Context) -> None:
+    from torch import nn
+
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    between = {"BatchNorm2d": nn.BatchNorm2d(8, affine=False), "InstanceNorm2d": nn.InstanceNorm2d(8)}
+    if norm in between:
+        module = nn.Sequential(layers[0], between[norm], *layers[1:], nn.Linear(8, 10)).eval()
+    else:
+        module = nn.Sequential(*layers, nn.Linear(8, 16), nn.LayerNorm(16, elementwise_affine=False), nn.Linear(16, 10)).eval()
+    before = macs(module, context)
+    work = prune(macs=0.7, how={"importance": "magnitude"})
+    assert macs(work.perform(module, work.plan(module, context), context).module, context) <= 0.7 * before
+
+
+def test_channels_that_attention_reads_stay() -> None:
+    import torch
+
+    class Attends(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attention = torch.nn.Linear(8, 16), torch.nn.MultiheadAttention(16, 2, batch_first=True)
+            self.inner, self.head = torch.nn.Linear(16, 16), torch.nn.Linear(16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.stem(x))
+            return self.head(torch.relu(self.inner(self.attention(x, x, x, need_weights=False)[0])))
+
+    groups, refused = find_groups(Attends().eval(), {"x": np.zeros((1, 5, 8), np.float32)})
+    assert [group.name for group in groups] == ["inner"]
+    assert "can't lose channels" in refused["stem"]
 
 
 def test_parameters_are_an_aim_too(context: Context) -> None:
