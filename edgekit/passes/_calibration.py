@@ -39,7 +39,7 @@ class Int4(Schema):
 
 
 def matrix_products(module: torch.nn.Module, exclude: Sequence[str]) -> dict[str, torch.nn.Linear]:
-    """Return a module's linear layers by name, without those excluded and those that share their weights with another module.
+    """Return a module's linear layers by name, without those excluded and those whose weights are shared or computed from others.
 
     Raises:
         RecipeError: a pattern that matches no layer, or nothing is left.
@@ -55,7 +55,7 @@ def matrix_products(module: torch.nn.Module, exclude: Sequence[str]) -> dict[str
         kept = excluded(found, exclude)
     except QuantizationError as problem:
         raise RecipeError(problem.message, hint=problem.hint) from problem
-    chosen = {name: part for name, part in found.items() if name not in kept and owners[id(part.weight)] == 1}
+    chosen = {name: part for name, part in found.items() if name not in kept and owners.get(id(part.weight)) == 1}
     if not chosen:
         raise RecipeError("the model has no matrix products with weights of their own", hint="exclude fewer layers, or leave this pass out")
     return chosen

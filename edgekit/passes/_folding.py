@@ -49,7 +49,7 @@ def find_folds(module: torch.nn.Module, layers: list[str], example: Batch, *, li
 
     Args:
         module: what is looked at.
-        layers: the linear layers that may be targets.
+        layers: the linear layers that may change.
         example: inputs to try with.
         linear: whether linear layers may be sources too, not only norms.
     """
@@ -94,11 +94,10 @@ def _candidates(module: torch.nn.Module, layers: list[str], example: Batch, *, l
             yield Fold(norm, fed)
     if not linear:
         return
-    for block in blocks([name for name in ran if name in linears]):
+    for block in blocks([name for name in ran if name in layers]):
         for place, target in enumerate(block):
             for source in reversed(block[:place]):
-                fits = weights_of(module, source).shape[0] == weights_of(module, target).shape[1]
-                if target in layers and fits:
+                if weights_of(module, source).shape[0] == weights_of(module, target).shape[1]:
                     yield Fold(source, (target,))
 
 

@@ -14,12 +14,14 @@ from edgekit.algorithms.layers import calls, layer_of
 from edgekit.core.errors import RecipeError
 from edgekit.core.plugin import Pass
 from edgekit.core.quantization import excluded
+from edgekit.passes._calibration import hooked
 from edgekit.passes._deployed import calibration, captured, folded, folds_of, read_folds
 from edgekit.passes._engine import predictions
 
 if TYPE_CHECKING:
     import torch
 
+    from edgekit.core.artifacts import Batch
     from edgekit.core.plugin import Context
     from edgekit.passes._engine import Tensors
 
@@ -52,7 +54,8 @@ class OnGrid(Pass, ABC):
         deployed = folded(module, folds)
         known = [call.layer for call in calls(captured(deployed, context), deployed)]
         kept = excluded(known, self.exclude)
-        layers = [layer for layer in known if layer not in kept]
+        running = ran(deployed, known, context.example)
+        layers = [layer for layer in known if layer not in kept and layer in running]
         if not layers:
             raise RecipeError("no convolution or linear layer is left to work on", hint="leave the pass out, or exclude fewer layers")
         for layer in layers:
@@ -71,6 +74,17 @@ class OnGrid(Pass, ABC):
 def nearest(layer: torch.nn.Conv2d, grid: WeightGrid) -> torch.Tensor:
     """Return a layer's weights as a quantizer rounds them."""
     return grid.nearest(layer.weight.detach().double().flatten(1)).reshape(layer.weight.shape).to(layer.weight.dtype)
+
+
+def ran(module: torch.nn.Module, layers: Sequence[str], example: Batch) -> set[str]:
+    """Layers that are called when the module runs; what nn.MultiheadAttention holds is only read, and can't be watched."""
+    import torch
+
+    called: set[str] = set()
+    hooks = ((module.get_submodule(name), lambda *_, name=name: called.add(name)) for name in layers)
+    with hooked(hooks), torch.no_grad():
+        predictions(module, {name: torch.from_numpy(array) for name, array in example.items()})
+    return called
 
 
 class _Reached(Exception):  # noqa: N818 - ends a forward run early; nothing is wrong

@@ -18,7 +18,7 @@ BATCH = 64
 
 
 def input_power(module: torch.nn.Module, layers: Sequence[str], data: DataSet, samples: int) -> dict[str, torch.Tensor]:
-    """Mean square [I] of each input channel of some layers, over samples and places.
+    """Mean square [I] of each input channel of some layers, over samples and places; of those that run.
 
     Args:
         module: in evaluation mode.
@@ -47,7 +47,7 @@ def input_power(module: torch.nn.Module, layers: Sequence[str], data: DataSet, s
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: total[name] / count[name] for name in layers}
+    return {name: total[name] / count[name] for name in layers if name in total}
 
 
 def samples_of(context: Context) -> DataSet:

@@ -85,9 +85,9 @@ class Awq(Pass):
             power[name] = power.get(name, torch.zeros(rows.shape[1])) + (rows**2).sum(0)
 
         watch(module, plan["layers"], context, plan["samples"], see)
-        for name in plan["layers"]:
-            set_weights(module, name, _rounded(weights_of(module, name), grid, power[name]))
-        return Improvement(module.eval(), {}, (grid.note(len(plan["layers"])), folded))
+        for name, strength in power.items():
+            set_weights(module, name, _rounded(weights_of(module, name), grid, strength))
+        return Improvement(module.eval(), {}, (grid.note(len(power)), folded))
 
     @classmethod
     def rebuild(cls, module: torch.nn.Module, plan: Any) -> torch.nn.Module:

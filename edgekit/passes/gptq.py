@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit.core.plugin import Context
 
 COLUMNS = 128
+SMALLEST = 1e-8
 """Columns after which errors are passed on to the rest of the matrix."""
 
 
@@ -103,7 +104,7 @@ def _corrected(weights: torch.Tensor, curvature: torch.Tensor, crossed: torch.Te
     """Weights that make of the inputs as they are now what the original makes of its own (ridge regression towards the original)."""
     import torch
 
-    ridge = damping * curvature.diagonal().mean() * torch.eye(len(curvature))
+    ridge = damping * curvature.diagonal().mean().clamp_min(SMALLEST) * torch.eye(len(curvature))  # a layer may read nothing but zeros
     solved: torch.Tensor = torch.linalg.solve(curvature + ridge, (weights @ (crossed + ridge)).T)
     return solved.T.contiguous()
 

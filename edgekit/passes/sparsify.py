@@ -153,7 +153,7 @@ class Sparsify(Pass):
         if self.importance == "wanda":
             power = input_power(module, list(weights), samples_of(context), self.samples)
             norms = {name: _spread(module.get_submodule(name), value.sqrt()) for name, value in power.items()}
-            scores = {name: importance.wanda(weight.double(), norms[name]) for name, weight in weights.items()}
+            scores = {name: importance.wanda(weights[name].double(), norm) for name, norm in norms.items()}
         else:
             scores = {name: weight.abs() for name, weight in weights.items()}
         if self.pattern is not None:
@@ -178,7 +178,8 @@ def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
     found = {}
     for name, part in module.named_modules():
-        if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)):
+        layer = isinstance(part, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d))
+        if layer and isinstance(part.weight, torch.nn.Parameter):  # else computed from others, as weight norm does
             found[name] = part.weight.detach().movedim(1, -1).reshape(part.weight.shape[0], -1)
     return found
 

@@ -259,3 +259,30 @@ def test_calibration_samples_are_needed(name: str, transformer: Transformer) -> 
 def test_blocks_are_the_repeated_parts_in_order() -> None:
     names = ["stem", "layers.0.q", "layers.0.mlp.up", "layers.1.q", "head"]
     assert blocks(names) == [["stem"], ["layers.0.q", "layers.0.mlp.up"], ["layers.1.q"], ["head"]]
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+def test_layers_that_never_run_read_only_zeros_or_have_computed_weights_are_no_trouble(name: str) -> None:
+    import torch
+    from torch import nn
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(WORDS, WIDTH)
+            self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH))
+            self.plain, self.idle, self.numb = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            x = self.plain(self.normed(self.embed(ids)).relu())
+            return x + self.numb(torch.zeros_like(x))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    module = Odd().eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    work = create(Pass, {"use": name}, "passes")
+    after = work.perform(module, work.plan(module, CONTEXT), CONTEXT).module.state_dict()
+    assert not torch.equal(after["plain.weight"], before["plain.weight"])
+    for key, value in after.items():
+        assert torch.isfinite(value).all()
+        assert torch.equal(value, before[key]) or key.split(".")[0] in ("plain", "numb", "embed"), key

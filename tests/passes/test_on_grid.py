@@ -235,3 +235,23 @@ def test_the_formats_quantizers_find_the_same_integers(
     weights = [made.get_submodule(name).weight.detach().double().flatten(1) for name in LAYERS]
     wanted = sorted(sorted((w / grid.scales(w)).round().int().flatten().tolist()) for w in weights)
     assert stored == wanted
+
+
+@pytest.mark.parametrize("work", [AdaRound(iterations=20, samples=20), BiasCorrect(samples=20)])
+def test_layers_that_are_only_read_are_left_out(work: Any, context: Context) -> None:
+    """What nn.MultiheadAttention holds is in the graph, and its own forward never runs."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1).unflatten(1, (8, 8))
+            return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    module = Attending().eval()
+    plan = work.plan(module, context)
+    assert plan["layers"] == ["head"]
+    assert isinstance(work.perform(module, plan, context).module, nn.Module)

@@ -139,3 +139,23 @@ def test_the_note_says_what_the_runtime_gains(student: Any, context: Context, sp
 
 def test_what_was_not_measured_is_not_claimed(student: Any, context: Context) -> None:
     assert "was not measured" in made(sparsify(share=0.5), student, context).notes[1]
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "wanda"])
+def test_computed_weights_stay_dense_and_layers_that_never_run_have_no_say(context: Context, importance: str) -> None:
+    import torch
+
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(64, 16))
+            self.plain, self.idle = torch.nn.Linear(16, 10), torch.nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.plain(self.normed(x.flatten(1)).relu())  # type: ignore[no-any-return]
+
+    better = made(sparsify(share=0.5, importance=importance), Odd().eval(), context)
+    assert int((better.module.plain.weight == 0).sum()) == 80
+    assert better.record["layers"]["plain"] == 0.5
+    assert "normed" not in better.record["layers"]
+    assert bool((better.module.normed.weight != 0).all())
