@@ -210,3 +210,47 @@ def test_a_constant_that_is_used_both_ways_is_quantized_both_ways(tmp_path: Path
     made = quantize("onnx_int8_static", pool, tmp_path / "out", OLD_X86)
     assert not any(node.op_type == "Transpose" for node in onnx.load(made.model).graph.node)
     np.testing.assert_allclose(run(made), SAMPLES.reshape(-1, 3, 4, 2, 4, 2).mean((3, 5)), atol=0.05)
+
+
+def test_dynamic_keeps_an_excluded_linear_layer_in_float(model: Artifact, tmp_path: Path) -> None:
+    graph = onnx.load(model.model)
+    weights = [numpy_helper.from_array(np.eye(5, dtype=np.float32), "w4"), numpy_helper.from_array(np.zeros(5, np.float32), "b4")]
+    graph.graph.initializer.extend(weights)
+    graph.graph.node[-1].output[0] = "hidden"
+    graph.graph.node.append(helper.make_node("Gemm", ["hidden", "w4", "b4"], ["logits"], name="last", transB=1))
+    onnx.save(graph, model.model)
+    made = quantize("onnx_int8_dynamic", model, tmp_path / "q", exclude=["head"])
+    kinds = {node.name: node.op_type for node in onnx.load(made.model).graph.node}
+    assert kinds["head"] == "MatMul"
+    assert list(kinds.values()).count("MatMulInteger") == 1
+    np.testing.assert_allclose(run(made), run(model), atol=0.1)
+
+
+def test_dynamic_quantizes_a_linear_layer_that_is_used_twice(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = {
+        "table": rng.normal(size=(50, 32)),
+        "w": rng.normal(size=(32, 32)) / 6,
+        "b": rng.normal(size=32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["looked up"], name="embed"),
+        helper.make_node("Gemm", ["looked up", "w", "b"], ["once"], name="first", transB=1),
+        helper.make_node("Gemm", ["once", "w", "b"], ["twice"], name="second", transB=1),
+        helper.make_node("Gemm", ["twice", "table"], ["logits"], name="head", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tied",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 50])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in stored.items()],
+    )
+    (tmp_path / "model").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model" / "model.onnx")
+    ends = (TensorSpec("ids", "int64", ("batch",)),), (TensorSpec("logits", "float32", ("batch", 50)),)
+    tied = Artifact.describe(tmp_path / "model", format="onnx", file="model.onnx", precision="fp32", inputs=ends[0], outputs=ends[1])
+    made = quantize("onnx_int8_dynamic", tied, tmp_path / "q", OLD_X86)
+    before, after = (onnxruntime.InferenceSession(m.model).run(None, {"ids": np.arange(50)})[0] for m in (tied, made))
+    assert cosine(before, after) > 0.99
+    assert [node.op_type for node in onnx.load(made.model).graph.node].count("MatMulInteger") == 3
