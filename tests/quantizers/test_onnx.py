@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,21 @@ def test_dynamic_quantizes_a_linear_layer_that_is_used_twice(tmp_path: Path) -> 
     before, after = (onnxruntime.InferenceSession(m.model).run(None, {"ids": np.arange(50)})[0] for m in (tied, made))
     assert cosine(before, after) > 0.99
     assert [node.op_type for node in onnx.load(made.model).graph.node].count("MatMulInteger") == 3
+
+
+def test_grouped_upsampling_with_a_bias_stays_in_float_where_each_channel_has_a_scale(model: Artifact, tmp_path: Path) -> None:
+    graph = onnx.load(model.model)
+    weights = np.random.default_rng(0).normal(size=(8, 4, 2, 2)).astype(np.float32) * 0.3
+    graph.graph.initializer.extend([numpy_helper.from_array(weights, "w4"), numpy_helper.from_array(np.zeros(8, np.float32), "b4")])
+    graph.graph.node[2].input[0] = "up"
+    grouped = {"strides": [1, 1], "pads": [0, 0, 1, 1], "group": 2}  # 8 x 8 as before
+    graph.graph.node.insert(2, helper.make_node("ConvTranspose", ["r1", "w4", "b4"], ["up"], name="up", **grouped))
+    onnx.save(graph, model.model)
+    made = quantize("onnx_int8_static", model, tmp_path / "q")
+    rows = {row["layer"]: row for row in json.loads((tmp_path / "q" / "plan.json").read_text())}
+    assert (rows["up"]["precision"], rows["body"]["precision"]) == ("fp32", "int8-static")
+    assert "bias" in rows["up"]["reason"]
+    assert cosine(run(model), run(made)) > 0.98
+    quantize("onnx_int8_static", model, tmp_path / "t", granularity="tensor")
+    rows = {row["layer"]: row for row in json.loads((tmp_path / "t" / "plan.json").read_text())}
+    assert rows["up"]["precision"] == "int8-static"
