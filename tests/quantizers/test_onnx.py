@@ -273,3 +273,23 @@ def test_grouped_upsampling_with_a_bias_stays_in_float_where_each_channel_has_a_
     quantize("onnx_int8_static", model, tmp_path / "t", granularity="tensor")
     rows = {row["layer"]: row for row in json.loads((tmp_path / "t" / "plan.json").read_text())}
     assert rows["up"]["precision"] == "int8-static"
+
+
+def test_half_precision_keeps_a_transpose_of_batches_before_a_product_in_float(tmp_path: Path) -> None:
+    """With it in fp16, ONNX Runtime ends the process that loads the file."""
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["turned"], name="turn", perm=[1, 2, 0, 3]),
+        helper.make_node("MatMul", ["turned", "w"], ["logits"], name="head"),
+    ]
+    shapes = (("image", ("batch", 3, 8, 8)), ("logits", (3, 8, "batch", 4)))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+    graph = helper.make_graph(nodes, "turned", ends[:1], ends[1:], [weight])
+    (tmp_path / "model").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model" / "model.onnx")
+    inputs, outputs = ((TensorSpec(name, "float32", shape),) for name, shape in shapes)
+    model = Artifact.describe(tmp_path / "model", format="onnx", file="model.onnx", precision="fp32", inputs=inputs, outputs=outputs)
+    made = quantize("onnx_fp16", model, tmp_path / "q")
+    rows = {row["layer"]: row["precision"] for row in json.loads((tmp_path / "q" / "plan.json").read_text())}
+    assert rows == {"turn": "fp32", "head": "fp16"}
+    np.testing.assert_allclose(run(made), run(model), atol=0.03)
