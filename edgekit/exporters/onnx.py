@@ -114,8 +114,9 @@ class Onnx(Exporter):
             try:
                 torch.onnx.export(
                     module,
-                    call.tensors,
+                    call.args,
                     file,  # type: ignore[arg-type]
+                    kwargs=call.kwargs,
                     dynamo=False,
                     opset_version=self.opset,
                     input_names=list(call.names),
@@ -124,7 +125,9 @@ class Onnx(Exporter):
                 )
             except Exception as problem:
                 raise ExportError(f"ONNX opset {self.opset} can't carry this model: {innermost(problem)}", hint=_HINT) from problem
-        return onnx.load_from_string(file.getvalue())
+        model = onnx.load_from_string(file.getvalue())
+        _add_unread(model.graph, call)
+        return model
 
     def _taken_over(self, checkpoint: Checkpoint, out: Path) -> Artifact:
         """Bring a ready graph up to date, and copy it where it is; a chosen opset older than the graph's is converted to as well."""
@@ -144,6 +147,21 @@ class Onnx(Exporter):
         else:
             _copy(checkpoint.path, out)
         return self._described(shaped, out, changes)
+
+
+def _add_unread(graph: onnx.GraphProto, call: ExampleCall) -> None:
+    """Give a traced graph the inputs that nothing in it reads, which the tracing exporter leaves out."""
+    import onnx
+
+    inputs = {value.name: value for value in graph.input}
+    for name, tensor, axes in zip(call.names, call.tensors, call.dynamic, strict=True):
+        if name not in inputs:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.numpy().dtype)
+            shape = [axes.get(axis, size) for axis, size in enumerate(tensor.shape)]
+            inputs[name] = onnx.helper.make_tensor_value_info(name, kind, shape)
+    ordered = [inputs.pop(name) for name in call.names] + list(inputs.values())
+    del graph.input[:]
+    graph.input.extend(ordered)
 
 
 _HINT = "rewrite the named operator, or choose another format with --format"

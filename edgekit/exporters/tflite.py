@@ -19,6 +19,7 @@ from edgekit.core.chatter import innermost, muted
 from edgekit.core.errors import ExportError
 from edgekit.core.modules import example_call, load_module, named_outputs
 from edgekit.core.plugin import Exporter
+from edgekit.exporters._tflite_biases import flatten_biases
 from edgekit.exporters._tflite_broadcasts import concatenate_repeated
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _converted(module: torch.nn.Module, call: ExampleCall, file: Path) -> Any:
     _convert(module, call, file)
     model = tflite_model.read(file)
     concatenate_repeated(model)
+    flatten_biases(model)
     name_layers(model, module)
     return model
 

@@ -172,7 +172,13 @@ def tensor_ranges(model: Artifact, spec: QuantizationSpec, context: Context) -> 
         observer.see(interpreter.run(inputs))
         context.progress.advance(done, total)
     ranges = observer.ranges() | {name: (found.low, found.high) for name, found in trained_ranges(model, spec, context).items()}
-    return {name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in ranges.items()}
+    widened = _widened(ranges).items()
+    return {name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)} for name, (low, high) in widened}
+
+
+def _widened(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Give a tensor that was zero in every sample a range: a scale of zero has no integers, and biases are divided by it."""
+    return {name: (low, high) if low or high else (0.0, 1.0) for name, (low, high) in ranges.items()}
 
 
 def trained_ranges(model: Artifact, spec: QuantizationSpec, context: Context) -> dict[str, TrainedRange]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,12 @@ class OnnxFp16(Quantizer):
 
         refuse_min_sqnr(self.spec, "fp16 for ONNX")
         blocked = dict.fromkeys(DEFAULT_OP_BLOCK_LIST, "the operator has no fp16 kernel")
-        kinds = sorted({node.op_type for node in _onnx.named_nodes(_onnx.load(model))} - blocked.keys())
-        return _onnx.layer_plan(model, kinds, self.precision, self.spec, floats=blocked)
+        nodes = _onnx.named_nodes(_onnx.load(model))
+        kinds = sorted({node.op_type for node in nodes} - blocked.keys())
+        plan = _onnx.layer_plan(model, kinds, self.precision, self.spec, floats=blocked)
+        kept = {"precision": "fp32", "reason": "ONNX Runtime crashes where it fuses such an fp16 transpose with a matrix product"}
+        turning = _turning_batches(nodes)
+        return [row.model_copy(update=kept) if row.layer in turning and row.precision != "fp32" else row for row in plan]
 
     def perform(self, model: Artifact, plan: list[LayerPlan], out: Path, context: Context) -> Artifact:
         """Write the graph in half precision."""
@@ -49,6 +54,16 @@ class OnnxFp16(Quantizer):
             half = convert_float_to_float16(graph, keep_io_types=True, node_block_list=kept, disable_shape_infer=False)
             _drop_twins(half)
         return _onnx.write(half, plan, model, out, self.precision)
+
+
+def _turning_batches(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Names of the transposes that move the first of three or more axes for a matrix product, as recurrent layers do.
+
+    See https://github.com/microsoft/onnxruntime/issues/28392.
+    """
+    multiplied = {name for node in nodes if node.op_type == "MatMul" for name in node.input}
+    transposes = [node for node in nodes if node.op_type == "Transpose" and node.output[0] in multiplied]
+    return {node.name for node in transposes for a in node.attribute if a.name == "perm" and len(a.ints) > 2 and a.ints[0] != 0}
 
 
 def _drop_twins(graph: onnx.ModelProto) -> None:

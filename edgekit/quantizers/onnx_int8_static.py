@@ -45,6 +45,8 @@ class OnnxInt8Static(Quantizer):
         from onnxruntime.quantization.registry import QDQRegistry
 
         plan = _onnx.layer_plan(model, list(QDQRegistry), self.precision, self.spec)
+        if self.spec.granularity == "channel":
+            plan = _without_grouped_upsampling(plan, model)
         if "trained" in model.metadata:
             graph = _onnx.prepared(model)
             trained = trained_ranges(model, graph, list(QDQRegistry), self.spec, context)
@@ -75,6 +77,24 @@ class OnnxInt8Static(Quantizer):
             QuantizationError: no calibration samples, or a target without int8 kernels for this format.
         """
         return _onnx_trials.trials(model, plan, self.spec, wanted_scheme(context), context, self.precision)
+
+
+def _without_grouped_upsampling(plan: list[LayerPlan], model: Artifact) -> list[LayerPlan]:
+    """Keep grouped ConvTranspose with a bias in float, as its kernel is anyway.
+
+    Raises:
+        QuantizationError: nothing else is left to quantize.
+    """
+    grouped = {
+        node.name
+        for node in _onnx.named_nodes(_onnx.load(model))
+        if node.op_type == "ConvTranspose" and len(node.input) == 3 and any(a.name == "group" and a.i > 1 for a in node.attribute)
+    }
+    kept = {"precision": "fp32", "reason": "groups share scales of weights, which the bias can't"}
+    plan = [row.model_copy(update=kept) if row.layer in grouped and row.precision != "fp32" else row for row in plan]
+    if all(row.precision == "fp32" for row in plan):
+        raise QuantizationError("no layer of this model becomes int8", hint="use a float precision, or granularity: tensor")
+    return plan
 
 
 def wanted_scheme(context: Context) -> Int8Scheme:

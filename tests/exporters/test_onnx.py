@@ -92,6 +92,21 @@ def test_an_output_may_bear_the_name_of_a_value_inside(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, module(torch.from_numpy(ids))["embedding"].detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [13, 20])
+def test_inputs_reach_the_arguments_of_their_names(tmp_path: Path, opset: int) -> None:
+    class Optional(torch.nn.Module):
+        def forward(
+            self, x: torch.Tensor, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None, unused: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            x = x if scale is None else x * scale
+            return x if shift is None else x + shift
+
+    arrays = {name: np.full((1, 4), value, np.float32) for name, value in (("x", 3), ("shift", 5), ("unused", 7))}
+    made = create(Exporter, {"use": "onnx", "opset": opset}, "x").write(Optional().eval(), tmp_path, Context(example=arrays))
+    assert [i.name for i in made.inputs] == ["x", "shift", "unused"]
+    np.testing.assert_array_equal(onnxruntime.InferenceSession(made.model).run(None, arrays)[0], [[8, 8, 8, 8]])
+
+
 def test_ready_graph_passes_through_unchanged(checkpoint: Checkpoint, tmp_path: Path) -> None:
     made = export(checkpoint, tmp_path / "a")
     (tmp_path / "g").mkdir()

@@ -261,3 +261,16 @@ def test_what_is_repeated_a_few_times_is_joined_to_itself(tmp_path: Path) -> Non
 )
 def test_a_repetition_is_along_one_axis(before: list[int], after: list[int], found: tuple[int, int]) -> None:
     assert _repetition(before, after) == found
+
+
+def test_the_bias_of_a_transposed_convolution_has_one_axis(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(1, 4, 2, stride=2), torch.nn.BatchNorm2d(4)).eval()
+    with torch.no_grad():
+        for values in (module[1].running_mean, module[1].running_var):
+            values.uniform_(0.3, 2)
+    made = create(Exporter, "tflite", "x").write(module, tmp_path, Context(example={"image": image(1)}))
+    model = tflite_model.read(made.model)
+    (layer,) = (found for found in tflite_model.layers(model) if found.operator == "TRANSPOSE_CONV")
+    assert list(model.subgraphs[0].tensors[layer.node.inputs[3]].shape) == [4]
+    with torch.inference_mode():
+        np.testing.assert_allclose(run(made, {"image": image(1)})["output"], module(torch.from_numpy(image(1))).numpy(), atol=1e-5)

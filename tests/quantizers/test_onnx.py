@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,85 @@ def test_a_constant_that_is_used_both_ways_is_quantized_both_ways(tmp_path: Path
     made = quantize("onnx_int8_static", pool, tmp_path / "out", OLD_X86)
     assert not any(node.op_type == "Transpose" for node in onnx.load(made.model).graph.node)
     np.testing.assert_allclose(run(made), SAMPLES.reshape(-1, 3, 4, 2, 4, 2).mean((3, 5)), atol=0.05)
+
+
+def test_dynamic_keeps_an_excluded_linear_layer_in_float(model: Artifact, tmp_path: Path) -> None:
+    graph = onnx.load(model.model)
+    weights = [numpy_helper.from_array(np.eye(5, dtype=np.float32), "w4"), numpy_helper.from_array(np.zeros(5, np.float32), "b4")]
+    graph.graph.initializer.extend(weights)
+    graph.graph.node[-1].output[0] = "hidden"
+    graph.graph.node.append(helper.make_node("Gemm", ["hidden", "w4", "b4"], ["logits"], name="last", transB=1))
+    onnx.save(graph, model.model)
+    made = quantize("onnx_int8_dynamic", model, tmp_path / "q", exclude=["head"])
+    kinds = {node.name: node.op_type for node in onnx.load(made.model).graph.node}
+    assert kinds["head"] == "MatMul"
+    assert list(kinds.values()).count("MatMulInteger") == 1
+    np.testing.assert_allclose(run(made), run(model), atol=0.1)
+
+
+def test_dynamic_quantizes_a_linear_layer_that_is_used_twice(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = {
+        "table": rng.normal(size=(50, 32)),
+        "w": rng.normal(size=(32, 32)) / 6,
+        "b": rng.normal(size=32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["looked up"], name="embed"),
+        helper.make_node("Gemm", ["looked up", "w", "b"], ["once"], name="first", transB=1),
+        helper.make_node("Gemm", ["once", "w", "b"], ["twice"], name="second", transB=1),
+        helper.make_node("Gemm", ["twice", "table"], ["logits"], name="head", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tied",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 50])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in stored.items()],
+    )
+    (tmp_path / "model").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model" / "model.onnx")
+    ends = (TensorSpec("ids", "int64", ("batch",)),), (TensorSpec("logits", "float32", ("batch", 50)),)
+    tied = Artifact.describe(tmp_path / "model", format="onnx", file="model.onnx", precision="fp32", inputs=ends[0], outputs=ends[1])
+    made = quantize("onnx_int8_dynamic", tied, tmp_path / "q", OLD_X86)
+    before, after = (onnxruntime.InferenceSession(m.model).run(None, {"ids": np.arange(50)})[0] for m in (tied, made))
+    assert cosine(before, after) > 0.99
+    assert [node.op_type for node in onnx.load(made.model).graph.node].count("MatMulInteger") == 3
+
+
+def test_grouped_upsampling_with_a_bias_stays_in_float_where_each_channel_has_a_scale(model: Artifact, tmp_path: Path) -> None:
+    graph = onnx.load(model.model)
+    weights = np.random.default_rng(0).normal(size=(8, 4, 2, 2)).astype(np.float32) * 0.3
+    graph.graph.initializer.extend([numpy_helper.from_array(weights, "w4"), numpy_helper.from_array(np.zeros(8, np.float32), "b4")])
+    graph.graph.node[2].input[0] = "up"
+    grouped = {"strides": [1, 1], "pads": [0, 0, 1, 1], "group": 2}  # 8 x 8 as before
+    graph.graph.node.insert(2, helper.make_node("ConvTranspose", ["r1", "w4", "b4"], ["up"], name="up", **grouped))
+    onnx.save(graph, model.model)
+    made = quantize("onnx_int8_static", model, tmp_path / "q")
+    rows = {row["layer"]: row for row in json.loads((tmp_path / "q" / "plan.json").read_text())}
+    assert (rows["up"]["precision"], rows["body"]["precision"]) == ("fp32", "int8-static")
+    assert "bias" in rows["up"]["reason"]
+    assert cosine(run(model), run(made)) > 0.98
+    quantize("onnx_int8_static", model, tmp_path / "t", granularity="tensor")
+    rows = {row["layer"]: row for row in json.loads((tmp_path / "t" / "plan.json").read_text())}
+    assert rows["up"]["precision"] == "int8-static"
+
+
+def test_half_precision_keeps_a_transpose_of_batches_before_a_product_in_float(tmp_path: Path) -> None:
+    """With it in fp16, ONNX Runtime ends the process that loads the file."""
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["turned"], name="turn", perm=[1, 2, 0, 3]),
+        helper.make_node("MatMul", ["turned", "w"], ["logits"], name="head"),
+    ]
+    shapes = (("image", ("batch", 3, 8, 8)), ("logits", (3, 8, "batch", 4)))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+    graph = helper.make_graph(nodes, "turned", ends[:1], ends[1:], [weight])
+    (tmp_path / "model").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model" / "model.onnx")
+    inputs, outputs = ((TensorSpec(name, "float32", shape),) for name, shape in shapes)
+    model = Artifact.describe(tmp_path / "model", format="onnx", file="model.onnx", precision="fp32", inputs=inputs, outputs=outputs)
+    made = quantize("onnx_fp16", model, tmp_path / "q")
+    rows = {row["layer"]: row["precision"] for row in json.loads((tmp_path / "q" / "plan.json").read_text())}
+    assert rows == {"turn": "fp32", "head": "fp16"}
+    np.testing.assert_allclose(run(made), run(model), atol=0.03)

@@ -70,6 +70,12 @@ class Averaged(nn.Module):
         return self.averages @ self.stem(image) @ self.averages.T
 
 
+class Dead(Cnn):
+    def forward(self, image):
+        dead = self.relu(self.stem(image) - 100)
+        return self.head((self.body(dead) + self.stem(image)).mean((2, 3)))
+
+
 class Hybrid(Transformer):
     def __init__(self):
         super().__init__()
@@ -275,3 +281,10 @@ def test_a_matrix_that_two_kinds_of_operators_read_stays_in_float(exported: Call
     wanted, found = (next(iter(side.values())) for side in (left, right))
     assert np.abs(wanted - found).max() < 0.1 * np.abs(wanted).max()
     assert set(plan("tflite_int8_static", model).values()) == {"fp32", "int8-static"}
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "mse", "percentile"])
+def test_a_tensor_that_is_always_zero_spoils_nothing(exported: Callable[[str], Artifact], tmp_path: Path, calibration: str) -> None:
+    made = quantize("tflite_int8_static", exported("Dead"), tmp_path / "q", calibration=calibration)
+    before, after = (open_model(m.model, "litert").run({"image": IMAGES[:1]})["output"] for m in (exported("Dead"), made))
+    np.testing.assert_allclose(after, before, atol=0.1 * np.abs(before).max())
