@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edgekit.core.plugin import Context
 
 COLUMNS = 128
-SMALLEST = 1e-8
 """Columns after which errors are passed on to the rest of the matrix."""
+SMALLEST = 1e-8
 
 
 class Gptq(Pass):
