@@ -9,6 +9,14 @@ import pytest
 from edgekit.cli import _progress
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Whoever started the tests may have them ignore interrupts, as a shell does in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     signal.sigtimedwait([], 0)  # lets the handler run
@@ -35,10 +43,7 @@ def test_afterwards_interrupts_are_python_s_own_again():
 
 def test_an_ignored_interrupt_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with _progress.listener() as progress:
-            interrupt()
-            progress.note("still here")
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _progress.listener() as progress:
+        interrupt()
+        progress.note("still here")
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
